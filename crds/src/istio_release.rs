@@ -1,0 +1,65 @@
+//! `IstioRelease`: an entry of the release catalogue.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Facts about one Istio release. A fact that is not known is left out.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "fedistio.io",
+    version = "v1alpha1",
+    kind = "IstioRelease",
+    plural = "istioreleases",
+    shortname = "irel",
+    category = "fedistio",
+    doc = "Facts about one Istio release: where its charts are, which Kubernetes it runs on, what it may follow.",
+    printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
+    printcolumn(name = "Kubernetes-Min", type_ = "string", json_path = ".spec.kubernetes.min"),
+    printcolumn(name = "Kubernetes-Max", type_ = "string", json_path = ".spec.kubernetes.max"),
+    printcolumn(name = "End-Of-Life", type_ = "string", json_path = ".spec.endOfLife")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IstioReleaseSpec {
+    /// Istio's version without a leading `v`, for example `1.29.1`.
+    #[schemars(regex(pattern = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$"))]
+    pub version: String,
+    /// Day (or month) of the release, `2026-02-16` or `2026-02`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<String>,
+    /// Last day of support of the release's minor version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_of_life: Option<String>,
+    /// Kubernetes versions that the release supports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesRange>,
+    /// Where the charts are. Sources are tried in order.
+    #[serde(default)]
+    pub charts: Vec<ChartReference>,
+    /// Minor versions from which an upgrade by revision may come, for example `["1.28", "1.27"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub predecessors: Vec<String>,
+}
+
+/// First and last supported minor version of Kubernetes, both included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesRange {
+    /// First, for example `1.31`.
+    pub min: String,
+    /// Last, for example `1.35`.
+    pub max: String,
+}
+
+/// One chart of a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChartReference {
+    /// Name of the chart: `base`, `istiod`, `cni`, `ztunnel`, `gateway`.
+    pub name: String,
+    /// Places to get it from, tried in order: `oci://registry/path/chart`, or `https://repository` (classic, with index.yaml).
+    pub sources: Vec<String>,
+    /// SHA-256 of the chart archive, `sha256:<hex>`. An archive with another digest is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
