@@ -1,1 +1,8 @@
-//! placeholder
+//! The federation core: placement, rendering, planning, member workers, observation, status.
+//!
+//! The folders are named after the stages of the data's way; a module that decides is pure and
+//! has no client in it, a module that talks decides nothing.
+
+pub mod cluster;
+pub mod placement;
+pub mod render;
