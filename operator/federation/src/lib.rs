@@ -4,5 +4,10 @@
 //! has no client in it, a module that talks decides nothing.
 
 pub mod cluster;
+mod metrics;
+pub mod observe;
 pub mod placement;
 pub mod render;
+pub mod worker;
+
+pub use metrics::Metrics;

@@ -1,5 +1,14 @@
 //! Member clusters: what is known of them, how they are reached, and their health.
 
+mod access;
+mod fleet;
+mod health;
+mod monitor;
+mod registry;
 mod view;
 
+pub use access::{AccessError, make_client, parse_kubeconfig, read_kubeconfig};
+pub use fleet::{Fleet, FleetEvent, FleetEvents};
+pub use health::{FAILURE_THRESHOLD, Health};
+pub use registry::run_registry;
 pub use view::{ClusterView, parse_kubernetes_version};
