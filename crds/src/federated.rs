@@ -224,6 +224,23 @@ pub enum CopyReason {
     DeleteFailed,
 }
 
+/// Reasons of the condition `Propagated`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
+pub enum PropagatedReason {
+    /// Every placed cluster has the current copy.
+    AllInSync,
+    /// No registered cluster is placed, so there is nothing to do.
+    NothingPlaced,
+    /// Copies are on their way, or wait for their cluster.
+    Pending,
+    /// Something is wrong in at least one cluster.
+    Failed,
+    /// Copies are being removed.
+    Removing,
+    /// The spec can't be read.
+    SpecInvalid,
+}
+
 impl FederatedStatus {
     /// Counts `clusters` anew into `summary`.
     pub fn summarise(&mut self) {

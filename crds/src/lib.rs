@@ -24,7 +24,7 @@ pub use common::{
 pub use duration::{DurationError, HumanDuration};
 pub use federated::{
     ClusterCopy, ClusterName, ClusterOverride, Constraints, CopyReason, CopyState, FederatedSpec,
-    FederatedStatus, Override, PatchOperation, Placement, Summary,
+    FederatedStatus, Override, PatchOperation, Placement, PropagatedReason, Summary,
 };
 pub use federated_crd::{federated_crd, federated_resource};
 pub use federated_istio::{

@@ -4,10 +4,15 @@
 //! has no client in it, a module that talks decides nothing.
 
 pub mod cluster;
+mod engine;
 mod metrics;
 pub mod observe;
 pub mod placement;
+pub mod plan;
 pub mod render;
+mod status;
 pub mod worker;
 
+pub use engine::run_engine;
 pub use metrics::Metrics;
+pub use status::PROPAGATED;

@@ -45,9 +45,21 @@ impl Metrics {
             drift: Family::default(),
             host_writes: Counter::default(),
         };
-        registry.register("fedistio_member_writes", "Writes to members by operation and result", metrics.writes.clone());
-        registry.register("fedistio_member_write_seconds", "Time of a write to a member", metrics.latency.clone());
-        registry.register("fedistio_member_queue_depth", "Objects waiting or in flight", metrics.queue.clone());
+        registry.register(
+            "fedistio_member_writes",
+            "Writes to members by operation and result",
+            metrics.writes.clone(),
+        );
+        registry.register(
+            "fedistio_member_write_seconds",
+            "Time of a write to a member",
+            metrics.latency.clone(),
+        );
+        registry.register(
+            "fedistio_member_queue_depth",
+            "Objects waiting or in flight",
+            metrics.queue.clone(),
+        );
         registry.register("fedistio_member_ready", "1 where the member is ready", metrics.ready.clone());
         registry.register("fedistio_drift", "Copies found changed by somebody else", metrics.drift.clone());
         registry.register("fedistio_host_writes", "Writes to the host", metrics.host_writes.clone());

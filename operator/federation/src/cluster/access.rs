@@ -16,7 +16,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr)]
 pub enum AccessError {
     /// The secret can't be read.
-    #[error("secret {namespace}/{name}: {reason}; create it with `fedistio join`, or correct spec.access.kubeconfig.secretRef")]
+    #[error(
+        "secret {namespace}/{name}: {reason}; create it with `fedistio join`, or correct spec.access.kubeconfig.secretRef"
+    )]
     SecretUnavailable {
         /// Namespace of the secret.
         namespace: String,
@@ -39,7 +41,9 @@ pub enum AccessError {
     #[error("the kubeconfig can't be read: {0}; replace the secret's content with a kubeconfig")]
     KubeconfigInvalid(String),
     /// The kubeconfig points outside itself.
-    #[error("the kubeconfig uses {0}, which is not allowed in a secret: it would run or read something on the operator's own machine; put certificates, keys and tokens into the kubeconfig itself")]
+    #[error(
+        "the kubeconfig uses {0}, which is not allowed in a secret: it would run or read something on the operator's own machine; put certificates, keys and tokens into the kubeconfig itself"
+    )]
     KubeconfigNotAllowed(&'static str),
     /// The client can't be made.
     #[error("no client can be made from the kubeconfig: {0}")]
@@ -50,7 +54,10 @@ pub enum AccessError {
 ///
 /// # Errors
 /// When the secret or its key is missing, or the text is not a kubeconfig that is allowed.
-pub async fn read_kubeconfig(host: &Client, access: &ClusterAccess) -> Result<(String, Kubeconfig), AccessError> {
+pub async fn read_kubeconfig(
+    host: &Client,
+    access: &ClusterAccess,
+) -> Result<(String, Kubeconfig), AccessError> {
     let reference: &SecretKeyReference = &access.kubeconfig.secret_ref;
     let (namespace, name) = (reference.namespace.clone(), reference.name.clone());
     let secrets: Api<Secret> = Api::namespaced(host.clone(), &namespace);
@@ -79,8 +86,8 @@ pub async fn read_kubeconfig(host: &Client, access: &ClusterAccess) -> Result<(S
 /// # Errors
 /// [`AccessError::KubeconfigInvalid`] and [`AccessError::KubeconfigNotAllowed`].
 pub fn parse_kubeconfig(text: &str) -> Result<Kubeconfig, AccessError> {
-    let kubeconfig =
-        Kubeconfig::from_yaml(text).map_err(|error| AccessError::KubeconfigInvalid(first_line(&chain(&error))))?;
+    let kubeconfig = Kubeconfig::from_yaml(text)
+        .map_err(|error| AccessError::KubeconfigInvalid(first_line(&chain(&error))))?;
     if kubeconfig.clusters.is_empty() || kubeconfig.contexts.is_empty() {
         return Err(AccessError::KubeconfigInvalid("it has no clusters or no contexts".to_owned()));
     }
@@ -146,7 +153,10 @@ mod tests {
             ("client-key: /a", "", "client-key"),
             ("token: t", ", certificate-authority: /a", "certificate-authority"),
         ] {
-            let error = parse_kubeconfig(&kubeconfig(user, cluster)).err().map(|error| error.to_string()).unwrap_or_default();
+            let error = parse_kubeconfig(&kubeconfig(user, cluster))
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
             assert!(error.contains(part), "{user} {cluster}: {error}");
         }
         assert!(parse_kubeconfig(&kubeconfig("token: t", "")).is_ok());

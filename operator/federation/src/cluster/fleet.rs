@@ -95,7 +95,9 @@ impl Default for Fleet {
 impl Fleet {
     /// Snapshots of all registered clusters, by name.
     pub fn views(&self) -> BTreeMap<String, ClusterView> {
-        self.read(|clusters| clusters.iter().map(|(name, entry)| (name.clone(), entry.view.clone())).collect())
+        self.read(|clusters| {
+            clusters.iter().map(|(name, entry)| (name.clone(), entry.view.clone())).collect()
+        })
     }
 
     /// Snapshot of one cluster.

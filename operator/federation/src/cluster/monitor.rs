@@ -86,7 +86,8 @@ impl Monitor {
 
     async fn access_failed(&mut self, name: &str, reason: &'static str, message: String) {
         tracing::warn!(cluster = name, %message, "no access");
-        self.publish(name, Err(NotReady { reason, message, reachable: ConditionStatus::Unknown }), None).await;
+        self.publish(name, Err(NotReady { reason, message, reachable: ConditionStatus::Unknown }), None)
+            .await;
     }
 
     /// Serves one client for as long as the secret holds the same kubeconfig.
@@ -181,9 +182,12 @@ fn next_status(
         status.region.clone_from(&facts.region);
         status.zones.clone_from(&facts.zones);
     }
-    let was_ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").map(|c| c.status.clone());
+    let was_ready =
+        status.conditions.iter().find(|condition| condition.type_ == "Ready").map(|c| c.status.clone());
     let (ready, reachable, reason, message) = match result {
-        Ok(()) => (ConditionStatus::True, ConditionStatus::True, "ClusterReady", "/readyz answers ok".to_owned()),
+        Ok(()) => {
+            (ConditionStatus::True, ConditionStatus::True, "ClusterReady", "/readyz answers ok".to_owned())
+        }
         Err(not) => (ConditionStatus::False, not.reachable, not.reason, not.message),
     };
     set_condition(&mut status.conditions, "Ready", ready, reason, &message, generation, now);
@@ -210,7 +214,10 @@ async fn probe(client: &Client) -> Result<(), NotReady> {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => Err(NotReady {
             reason: "CredentialRefused",
-            message: format!("the API server refuses the credential: {}; join the cluster again to renew it", status.message),
+            message: format!(
+                "the API server refuses the credential: {}; join the cluster again to renew it",
+                status.message
+            ),
             reachable: ConditionStatus::True,
         }),
         Ok(Err(kube::Error::Api(status))) => Err(NotReady {
@@ -278,13 +285,21 @@ mod tests {
     }
 
     fn lost() -> NotReady {
-        NotReady { reason: "ClusterNotReachable", message: "gone".to_owned(), reachable: ConditionStatus::False }
+        NotReady {
+            reason: "ClusterNotReachable",
+            message: "gone".to_owned(),
+            reachable: ConditionStatus::False,
+        }
     }
 
     #[test]
     fn an_unchanged_cluster_has_an_unchanged_status() {
         let mut cluster = cluster();
-        let facts = Facts { version: Some("v1.34.4".to_owned()), region: Some("eu".to_owned()), zones: vec!["eu-a".to_owned()] };
+        let facts = Facts {
+            version: Some("v1.34.4".to_owned()),
+            region: Some("eu".to_owned()),
+            zones: vec!["eu-a".to_owned()],
+        };
         let first = next_status(&cluster, Ok(()), Some(&facts), Timestamp::UNIX_EPOCH);
         cluster.status = Some(first.clone());
         let later = Timestamp::from_second(100).unwrap();

@@ -35,7 +35,8 @@ pub async fn run_registry(host: Client, fleet: Fleet, metrics: Metrics) {
                 registry.applied(cluster);
             }
             Ok(Event::InitDone) => {
-                let gone: Vec<_> = registry.running.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+                let gone: Vec<_> =
+                    registry.running.keys().filter(|name| !listed.contains(*name)).cloned().collect();
                 gone.iter().for_each(|name| registry.deleted(name));
                 registry.fleet.set_listed();
             }
@@ -72,8 +73,12 @@ impl Registry {
             self.fleet.replace_worker(&name, None);
         }
         let spec = cluster.spec.clone();
-        let monitor =
-            Monitor { host: self.host.clone(), fleet: self.fleet.clone(), metrics: self.metrics.clone(), cluster };
+        let monitor = Monitor {
+            host: self.host.clone(),
+            fleet: self.fleet.clone(),
+            metrics: self.metrics.clone(),
+            cluster,
+        };
         let monitor = self.tasks.spawn(monitor.run());
         self.running.insert(name, Running { spec, monitor });
     }

@@ -95,7 +95,9 @@ impl OwnedFields {
 fn merge(into: &mut Map<String, Value>, from: Map<String, Value>) {
     for (key, value) in from {
         match (into.get_mut(&key), value) {
-            (Some(Value::Object(old)), Value::Object(new)) if !old.is_empty() && !new.is_empty() => merge(old, new),
+            (Some(Value::Object(old)), Value::Object(new)) if !old.is_empty() && !new.is_empty() => {
+                merge(old, new)
+            }
             // A leaf covers everything below it.
             (Some(Value::Object(old)), Value::Object(new)) if new.is_empty() => old.clear(),
             (Some(_), _) => {}
@@ -251,7 +253,8 @@ mod tests {
 
     #[test]
     fn atomic_lists_and_leaves_cover_what_is_below() {
-        let manifest = manifest("VirtualService", json!({"spec": {"hosts": ["a"], "http": [{"route": []}]}}), &[]);
+        let manifest =
+            manifest("VirtualService", json!({"spec": {"hosts": ["a"], "http": [{"route": []}]}}), &[]);
         assert_eq!(owned(json!({"f:spec": {"f:hosts": {}, "f:http": {}}})).first_missing(&manifest), None);
         assert_eq!(
             owned(json!({"f:spec": {"f:hosts": {}}})).first_missing(&manifest).as_deref(),
@@ -263,7 +266,11 @@ mod tests {
 
     #[test]
     fn keyed_lists_match_with_defaulted_keys() {
-        let manifest = manifest("Service", json!({"spec": {"ports": [{"port": 80, "name": "http"}, {"port": 81}]}}), &[]);
+        let manifest = manifest(
+            "Service",
+            json!({"spec": {"ports": [{"port": 80, "name": "http"}, {"port": 81}]}}),
+            &[],
+        );
         let ports = |second: Value| {
             owned(json!({"f:spec": {"f:ports": {
                 ".": {},
@@ -280,7 +287,10 @@ mod tests {
         let manifest = manifest("Namespace", json!({"spec": {"finalizers": ["a", "b"]}}), &[]);
         let with = |values: Value| owned(json!({"f:spec": {"f:finalizers": values}}));
         assert_eq!(with(json!({r#"v:"a""#: {}, r#"v:"b""#: {}})).first_missing(&manifest), None);
-        assert_eq!(with(json!({r#"v:"a""#: {}})).first_missing(&manifest).as_deref(), Some("/spec/finalizers/1"));
+        assert_eq!(
+            with(json!({r#"v:"a""#: {}})).first_missing(&manifest).as_deref(),
+            Some("/spec/finalizers/1")
+        );
     }
 
     #[test]
@@ -288,22 +298,26 @@ mod tests {
         let template = json!({"spec": {"clusterIP": "10.0.0.7", "selector": {"app": "x"}}});
         let manifest = manifest("Service", template, &["/spec/clusterIP"]);
         assert_eq!(owned(json!({"f:spec": {"f:selector": {}}})).first_missing(&manifest), None);
-        assert_eq!(owned(json!({"f:spec": {"f:clusterIP": {}}})).first_missing(&manifest).as_deref(), Some("/spec/selector"));
-        assert!(owned(json!({"f:spec": {"f:clusterIP": {}}})).owns(
-            &manifest.object,
-            &[Place::Key("spec".to_owned()), Place::Key("clusterIP".to_owned())]
-        ));
+        assert_eq!(
+            owned(json!({"f:spec": {"f:clusterIP": {}}})).first_missing(&manifest).as_deref(),
+            Some("/spec/selector")
+        );
+        assert!(
+            owned(json!({"f:spec": {"f:clusterIP": {}}}))
+                .owns(&manifest.object, &[Place::Key("spec".to_owned()), Place::Key("clusterIP".to_owned())])
+        );
     }
 
     #[test]
     fn only_our_applies_to_the_object_itself_count() {
-        let entry = |manager: &str, operation: &str, subresource: Option<&str>, fields: Value| ManagedFieldsEntry {
-            manager: Some(manager.to_owned()),
-            operation: Some(operation.to_owned()),
-            subresource: subresource.map(str::to_owned),
-            fields_v1: Some(FieldsV1(fields)),
-            ..ManagedFieldsEntry::default()
-        };
+        let entry =
+            |manager: &str, operation: &str, subresource: Option<&str>, fields: Value| ManagedFieldsEntry {
+                manager: Some(manager.to_owned()),
+                operation: Some(operation.to_owned()),
+                subresource: subresource.map(str::to_owned),
+                fields_v1: Some(FieldsV1(fields)),
+                ..ManagedFieldsEntry::default()
+            };
         let fields = OwnedFields::from_managed(vec![
             entry("kubectl", "Apply", None, json!({"f:a": {}})),
             entry(FIELD_MANAGER, "Update", None, json!({"f:b": {}})),

@@ -30,7 +30,12 @@ type Known = HashMap<(Arc<str>, Arc<str>), Owner>;
 /// Watches the copies of `resource` in the member `cluster` and sends what happens to `events`, forever.
 ///
 /// The first list ends with `Synced`; a later list that lacks a known copy sends that copy as gone.
-pub(crate) async fn watch_copies(cluster: Arc<str>, client: Client, resource: Arc<ResourceType>, events: FleetEvents) {
+pub(crate) async fn watch_copies(
+    cluster: Arc<str>,
+    client: Client,
+    resource: Arc<ResourceType>,
+    events: FleetEvents,
+) {
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource.api_resource());
     let config = watcher::Config::default().labels(&format!("{LABEL_MANAGED}=true"));
     let mut stream = std::pin::pin!(watcher::watcher(api, config));
@@ -84,7 +89,8 @@ impl Feed {
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listed);
-                let gone: Vec<_> = self.known.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+                let gone: Vec<_> =
+                    self.known.keys().filter(|name| !listed.contains(*name)).cloned().collect();
                 for name in gone {
                     self.gone(&name);
                 }
@@ -125,13 +131,23 @@ impl Feed {
         }
     }
 
-    fn send(&self, (namespace, name): &(Arc<str>, Arc<str>), owner: Owner, observation: Option<Arc<Observation>>) {
+    fn send(
+        &self,
+        (namespace, name): &(Arc<str>, Arc<str>),
+        owner: Owner,
+        observation: Option<Arc<Observation>>,
+    ) {
         let key = ObjectKey {
             resource: Arc::clone(&self.resource),
             namespace: Arc::clone(namespace),
             name: Arc::clone(name),
         };
-        self.events.send(&FleetEvent::Observed { cluster: Arc::clone(&self.cluster), key, owner, observation });
+        self.events.send(&FleetEvent::Observed {
+            cluster: Arc::clone(&self.cluster),
+            key,
+            owner,
+            observation,
+        });
     }
 }
 

@@ -83,11 +83,17 @@ impl WriteError {
     /// What a user can do about it; empty where the message says enough.
     pub fn advice(&self) -> &'static str {
         match self.copy_reason() {
-            CopyReason::NamespaceNotFound => "federate the namespace with a FederatedNamespace, or create it in the cluster",
-            CopyReason::TypeNotServed => "install the type's CRD in the cluster, or leave the cluster out of the placement",
+            CopyReason::NamespaceNotFound => {
+                "federate the namespace with a FederatedNamespace, or create it in the cluster"
+            }
+            CopyReason::TypeNotServed => {
+                "install the type's CRD in the cluster, or leave the cluster out of the placement"
+            }
             CopyReason::Conflict => "let the other manager give the field up, or remove it from the template",
             CopyReason::Forbidden => "join the cluster again to renew the operator's role and credential",
-            CopyReason::AdmissionRefused => "correct the template as the webhook says, or look at the webhook",
+            CopyReason::AdmissionRefused => {
+                "correct the template as the webhook says, or look at the webhook"
+            }
             CopyReason::Invalid => "correct the template or the overrides",
             _ => "",
         }
@@ -102,7 +108,11 @@ fn describe(status: &Status) -> String {
             causes.iter().take(5).map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
         return format!("fields are owned by others: {}", list.join("; "));
     }
-    if status.message.is_empty() { format!("{} {}", status.code, status.reason) } else { status.message.clone() }
+    if status.message.is_empty() {
+        format!("{} {}", status.code, status.reason)
+    } else {
+        status.message.clone()
+    }
 }
 
 /// An error with the errors that it came from; hyper and tower hide the cause otherwise.
@@ -132,11 +142,25 @@ mod tests {
     fn the_servers_answers_map_to_reasons() {
         let none = serde_json::json!({});
         let cases = [
-            (refused(404, "NotFound", "namespaces \"x\" not found", serde_json::json!({"kind": "namespaces", "name": "x"})), CopyReason::NamespaceNotFound),
-            (refused(404, "NotFound", "the server could not find the requested resource", none.clone()), CopyReason::TypeNotServed),
+            (
+                refused(
+                    404,
+                    "NotFound",
+                    "namespaces \"x\" not found",
+                    serde_json::json!({"kind": "namespaces", "name": "x"}),
+                ),
+                CopyReason::NamespaceNotFound,
+            ),
+            (
+                refused(404, "NotFound", "the server could not find the requested resource", none.clone()),
+                CopyReason::TypeNotServed,
+            ),
             (refused(409, "Conflict", "Apply failed with 1 conflict", none.clone()), CopyReason::Conflict),
             (refused(403, "Forbidden", "cannot patch", none.clone()), CopyReason::Forbidden),
-            (refused(400, "BadRequest", "admission webhook \"x\" denied the request: no", none.clone()), CopyReason::AdmissionRefused),
+            (
+                refused(400, "BadRequest", "admission webhook \"x\" denied the request: no", none.clone()),
+                CopyReason::AdmissionRefused,
+            ),
             (refused(422, "Invalid", "spec.hosts: required", none.clone()), CopyReason::Invalid),
             (refused(500, "InternalError", "failed calling webhook", none), CopyReason::AdmissionRefused),
             (WriteError::TimedOut(Duration::from_secs(1)), CopyReason::TimedOut),

@@ -46,7 +46,7 @@ pub enum Written {
 }
 
 /// The API of the objects of `resource` in `namespace` (empty: of the cluster).
-pub(crate) fn api(client: Client, resource: &ResourceType, namespace: &str) -> Api<DynamicObject> {
+pub(crate) fn dynamic_api(client: Client, resource: &ResourceType, namespace: &str) -> Api<DynamicObject> {
     let resource = resource.api_resource();
     if namespace.is_empty() {
         Api::all_with(client, &resource)
@@ -64,12 +64,13 @@ pub(crate) async fn run(client: &Client, key: &ObjectKey, task: &Task) -> Result
 }
 
 async fn run_unbounded(client: &Client, key: &ObjectKey, task: &Task) -> Result<Written, WriteError> {
-    let api = api(client.clone(), &key.resource, &key.namespace);
+    let api = dynamic_api(client.clone(), &key.resource, &key.namespace);
     match task {
         Task::Apply { manifest, force } => apply(&api, manifest, *force).await,
         Task::Delete { uid } => delete(&api, key, uid.clone()).await,
         Task::Merge { patch } => {
-            let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            let params =
+                PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
             api.patch_metadata(&key.name, &params, &Patch::Merge(patch))
                 .await
                 .map(|_| Written::Patched)
@@ -89,22 +90,29 @@ async fn apply(api: &Api<DynamicObject>, manifest: &Manifest, force: bool) -> Re
     let name = &*manifest.key.name;
     let trimmed = without_fields_of_others(api, manifest).await?;
     let object = trimmed.as_ref().unwrap_or(&manifest.object);
-    let answer = api.patch_metadata(name, &params, &Patch::Apply(object)).await.map_err(WriteError::from_kube)?;
-    let (_, observation) = Observation::from_metadata(answer.metadata)
-        .ok_or_else(|| WriteError::Protocol("the server's answer lacks our label: a webhook removes it".to_owned()))?;
+    let answer =
+        api.patch_metadata(name, &params, &Patch::Apply(object)).await.map_err(WriteError::from_kube)?;
+    let (_, observation) = Observation::from_metadata(answer.metadata).ok_or_else(|| {
+        WriteError::Protocol("the server's answer lacks our label: a webhook removes it".to_owned())
+    })?;
     let missing = observation.owned.first_missing(manifest);
     Ok(Written::Applied { observation: Arc::new(observation), missing })
 }
 
 /// The manifest without those retained fields that an existing copy has and that we no longer own.
 /// Only types with retained fields pay for the extra read.
-async fn without_fields_of_others(api: &Api<DynamicObject>, manifest: &Manifest) -> Result<Option<Value>, WriteError> {
+async fn without_fields_of_others(
+    api: &Api<DynamicObject>,
+    manifest: &Manifest,
+) -> Result<Option<Value>, WriteError> {
     let places: Vec<_> = manifest.retain.iter().flat_map(|path| path.places(&manifest.object)).collect();
     if places.is_empty() {
         return Ok(None);
     }
     let live = api.get_metadata_opt(&manifest.key.name).await.map_err(WriteError::from_kube)?;
-    let Some((_, live)) = live.and_then(|live| Observation::from_metadata(live.metadata)) else { return Ok(None) };
+    let Some((_, live)) = live.and_then(|live| Observation::from_metadata(live.metadata)) else {
+        return Ok(None);
+    };
     let mut object = manifest.object.clone();
     for place in places.iter().filter(|place| !live.owned.owns(&manifest.object, place)) {
         remove_place(&mut object, place);
@@ -112,7 +120,11 @@ async fn without_fields_of_others(api: &Api<DynamicObject>, manifest: &Manifest)
     Ok(Some(object))
 }
 
-async fn delete(api: &Api<DynamicObject>, key: &ObjectKey, uid: Option<String>) -> Result<Written, WriteError> {
+async fn delete(
+    api: &Api<DynamicObject>,
+    key: &ObjectKey,
+    uid: Option<String>,
+) -> Result<Written, WriteError> {
     let params = DeleteParams {
         preconditions: uid.map(|uid| Preconditions { uid: Some(uid), resource_version: None }),
         ..DeleteParams::background()

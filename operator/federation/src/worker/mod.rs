@@ -4,9 +4,10 @@ mod error;
 mod job;
 mod queue;
 
-pub(crate) use error::chain;
 pub use error::WriteError;
+pub(crate) use error::chain;
 pub use job::Written;
+pub(crate) use job::dynamic_api;
 
 use crate::{
     cluster::FleetEvents,
@@ -21,7 +22,10 @@ use queue::Queue;
 use serde_json::Value;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::{AtomicBool, AtomicUsize, Ordering}},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -98,8 +102,12 @@ impl Member {
         for _ in 0..IN_FLIGHT {
             workers.spawn(work(Arc::clone(&shared)));
         }
-        let tasks =
-            Tasks { shared: Arc::clone(&shared), events, workers: Mutex::new(workers), watches: Mutex::default() };
+        let tasks = Tasks {
+            shared: Arc::clone(&shared),
+            events,
+            workers: Mutex::new(workers),
+            watches: Mutex::default(),
+        };
         Self { shared, _tasks: Arc::new(tasks) }
     }
 
@@ -139,7 +147,10 @@ impl Member {
         reply: impl FnOnce(Result<Written, WriteError>) + Send + 'static,
     ) {
         let key = manifest.key.clone();
-        self.push(key, Job { task: Task::Apply { manifest, force }, persistent: true, reply: Box::new(reply) });
+        self.push(
+            key,
+            Job { task: Task::Apply { manifest, force }, persistent: true, reply: Box::new(reply) },
+        );
     }
 
     /// Queues a deletion of the object, if it still has this UID (`None`: whatever it is). While the member is unreachable the job waits.
@@ -199,7 +210,9 @@ impl Member {
 
     async fn call(&self, key: ObjectKey, task: Task) -> Result<Written, WriteError> {
         if self.is_open() {
-            return Err(WriteError::Unreachable("its last requests failed; waiting for it to answer".to_owned()));
+            return Err(WriteError::Unreachable(
+                "its last requests failed; waiting for it to answer".to_owned(),
+            ));
         }
         let (sender, receiver) = oneshot::channel();
         let reply = Box::new(move |result| drop(sender.send(result)));
