@@ -72,13 +72,8 @@ pub(crate) fn short_name(config: &FederatedTypeConfigSpec) -> String {
         ("telemetry.istio.io", "telemetries") => Some("telemetry"),
         _ => None,
     };
-    match known {
-        Some(short) => format!("f{short}"),
-        None => {
-            let initials: String = target.kind.chars().filter(char::is_ascii_uppercase).collect();
-            format!("f{}", initials.to_lowercase())
-        }
-    }
+    let initials = || target.kind.chars().filter(char::is_ascii_uppercase).collect::<String>().to_lowercase();
+    format!("f{}", known.map_or_else(initials, str::to_owned))
 }
 
 fn object_schema(config: &FederatedTypeConfigSpec) -> JSONSchemaProps {

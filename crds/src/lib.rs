@@ -4,6 +4,11 @@
 //! federated type lives in [`TYPES_GROUP`] and is made by [`federated_crd`].
 //! `yaml/` holds the generated CRDs; `fedistio crds` prints them.
 
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "one printcolumn(...) per column repeats its keys; the lint takes that for a mistake"
+)]
+
 mod builtin;
 mod common;
 mod duration;

@@ -21,7 +21,14 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 /// Time between probes of a member that answers.
@@ -49,6 +56,8 @@ pub(crate) struct Monitor {
     pub(crate) fleet: Fleet,
     pub(crate) metrics: Metrics,
     pub(crate) cluster: MemberCluster,
+    /// Generation of the `MemberCluster` as the registry saw it last: changes that need no new connection move it on.
+    pub(crate) generation: Arc<AtomicI64>,
 }
 
 /// Why a member is not ready, as condition reason and message.
@@ -152,6 +161,7 @@ impl Monitor {
                 view.kubernetes_version = facts.version.as_deref().and_then(parse_kubernetes_version);
             }
         });
+        self.cluster.metadata.generation = Some(self.generation.load(Ordering::Acquire));
         let status = next_status(&self.cluster, result, facts, Timestamp::now());
         if self.cluster.status.as_ref() == Some(&status) {
             return;

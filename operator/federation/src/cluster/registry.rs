@@ -4,7 +4,7 @@ use crate::{
     cluster::{Fleet, monitor::Monitor},
     metrics::Metrics,
 };
-use fedistio_crds::{MemberCluster, MemberClusterSpec};
+use fedistio_crds::{ClusterAccess, MemberCluster};
 use futures::StreamExt as _;
 use kube::{
     Api, Client, ResourceExt as _,
@@ -13,11 +13,18 @@ use kube::{
         watcher::{self, Event},
     },
 };
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 use tokio::task::JoinSet;
 
 struct Running {
-    spec: MemberClusterSpec,
+    access: ClusterAccess,
+    generation: Arc<AtomicI64>,
     monitor: tokio::task::AbortHandle,
 }
 
@@ -37,7 +44,9 @@ pub async fn run_registry(host: Client, fleet: Fleet, metrics: Metrics) {
             Ok(Event::InitDone) => {
                 let gone: Vec<_> =
                     registry.running.keys().filter(|name| !listed.contains(*name)).cloned().collect();
-                gone.iter().for_each(|name| registry.deleted(name));
+                for name in &gone {
+                    registry.deleted(name);
+                }
                 registry.fleet.set_listed();
             }
             Ok(Event::Apply(cluster)) => registry.applied(cluster),
@@ -64,23 +73,27 @@ impl Registry {
             view.network.clone_from(&cluster.spec.network);
         });
         // A relabelled cluster keeps its connection; only another access needs another one.
-        let same = self.running.get(&name).is_some_and(|running| running.spec.access == cluster.spec.access);
-        if same {
+        let generation = cluster.metadata.generation.unwrap_or(0);
+        if let Some(running) = self.running.get(&name)
+            && running.access == cluster.spec.access
+        {
+            running.generation.store(generation, Ordering::Release);
             return;
         }
         if let Some(old) = self.running.remove(&name) {
             old.monitor.abort();
             self.fleet.replace_worker(&name, None);
         }
-        let spec = cluster.spec.clone();
+        let (access, generation) = (cluster.spec.access.clone(), Arc::new(AtomicI64::new(generation)));
         let monitor = Monitor {
             host: self.host.clone(),
             fleet: self.fleet.clone(),
             metrics: self.metrics.clone(),
             cluster,
+            generation: Arc::clone(&generation),
         };
         let monitor = self.tasks.spawn(monitor.run());
-        self.running.insert(name, Running { spec, monitor });
+        self.running.insert(name, Running { access, generation, monitor });
     }
 
     fn deleted(&mut self, name: &str) {

@@ -194,7 +194,7 @@ impl Engine {
                 self.observed(&cluster, &key, &owner, observation.as_deref());
             }
             FleetEvent::Synced { cluster, resource } => {
-                self.watch_changed(cluster, resource, WatchState::Synced)
+                self.watch_changed(cluster, resource, WatchState::Synced);
             }
             FleetEvent::WatchFailed { cluster, resource, not_served, message } => {
                 let state =

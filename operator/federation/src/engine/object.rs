@@ -258,7 +258,7 @@ impl Copy {
 fn retry_wait(attempts: u32, salt: u64) -> Duration {
     let base = FIRST_RETRY.saturating_mul(1 << attempts.min(16)).min(LONGEST_RETRY);
     let mixed = (salt ^ u64::from(attempts)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-    base - base / 4 * u32::try_from(mixed).unwrap_or(0) / 255
+    base.saturating_sub(base / 4 * u32::try_from(mixed).unwrap_or(0) / 255)
 }
 
 #[cfg(test)]

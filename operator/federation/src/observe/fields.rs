@@ -96,7 +96,7 @@ fn merge(into: &mut Map<String, Value>, from: Map<String, Value>) {
     for (key, value) in from {
         match (into.get_mut(&key), value) {
             (Some(Value::Object(old)), Value::Object(new)) if !old.is_empty() && !new.is_empty() => {
-                merge(old, new)
+                merge(old, new);
             }
             // A leaf covers everything below it.
             (Some(Value::Object(old)), Value::Object(new)) if new.is_empty() => old.clear(),

@@ -244,8 +244,7 @@ fn plan_removal(input: &CopyInput<'_>) -> Verdict {
     }
     let absent = input.seen.is_none() && input.in_flight.is_none();
     match input.watch {
-        WatchState::Synced if absent => return forget,
-        WatchState::NotServed(_) if absent => return forget,
+        WatchState::Synced | WatchState::NotServed(_) if absent => return forget,
         WatchState::Waiting | WatchState::Failed(_) if input.ready.is_ok() && input.seen.is_none() => {
             let message = "waiting until the cluster's copies are listed";
             return Verdict::new(Step::Rest, State::Removing, Reason::WaitingForRemoval, message);

@@ -19,10 +19,10 @@ pub struct ObjectKey {
 impl fmt::Display for ObjectKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.resource.kind)?;
-        if !self.namespace.is_empty() {
-            write!(formatter, " {}/{}", self.namespace, self.name)
-        } else {
+        if self.namespace.is_empty() {
             write!(formatter, " {}", self.name)
+        } else {
+            write!(formatter, " {}/{}", self.namespace, self.name)
         }
     }
 }
@@ -107,6 +107,12 @@ pub enum ManifestError {
         /// `labels`, `annotations`, or empty for metadata itself.
         field: &'static str,
     },
+    /// A Secret's `stringData` or `data` is malformed.
+    #[error("the template's {field} must be an object of strings")]
+    SecretData {
+        /// `data` or `stringData`.
+        field: &'static str,
+    },
     /// A cluster-wide object with a namespace, or a namespaced one without.
     #[error("{0} needs a namespace")]
     NoNamespace(String),
@@ -150,6 +156,10 @@ impl Manifest {
         let Value::Object(mut object) = desired else {
             return Err(ManifestError::NotAnObject { kind: resource.kind.clone() });
         };
+
+        if resource.group.is_empty() && resource.kind == "Secret" {
+            encode_string_data(&mut object)?;
+        }
 
         let mut metadata = Map::new();
         metadata.insert("name".to_owned(), Value::from(&*key.name));
@@ -233,6 +243,24 @@ fn strings(
         Some(Value::Object(map)) if map.values().all(Value::is_string) => Ok(map),
         Some(_) => Err(ManifestError::Metadata { field }),
     }
+}
+
+/// Turns a Secret's write-only `stringData` into `data`, as the API server does: it records no owner for `stringData`, so that a
+/// copy could never be seen in sync.
+fn encode_string_data(object: &mut Map<String, Value>) -> Result<(), ManifestError> {
+    let texts = match object.remove("stringData") {
+        None => return Ok(()),
+        Some(Value::Object(texts)) => texts,
+        Some(_) => return Err(ManifestError::SecretData { field: "stringData" }),
+    };
+    let data = object.entry("data").or_insert_with(|| Value::Object(Map::new()));
+    let Value::Object(data) = data else { return Err(ManifestError::SecretData { field: "data" }) };
+    for (key, text) in texts {
+        let Value::String(text) = text else { return Err(ManifestError::SecretData { field: "stringData" }) };
+        let encoded = serde_json::to_value(k8s_openapi::ByteString(text.into_bytes()));
+        data.insert(key, encoded.map_err(|_| ManifestError::SecretData { field: "stringData" })?);
+    }
+    Ok(())
 }
 
 fn drop_nulls(value: &mut Value) {
@@ -322,6 +350,20 @@ mod tests {
         assert_ne!(one.hash, other.hash);
         // Pinned: a change of the hash would rewrite every copy of every user on upgrade of the operator.
         assert_eq!(format_hash(one.hash), "c340219d70bcc0c0");
+    }
+
+    #[test]
+    fn string_data_becomes_data() {
+        let config = fedistio_crds::builtin_types()
+            .iter()
+            .find(|builtin| builtin.config().spec.target.kind == "Secret");
+        let key = ObjectKey { resource: Arc::new(config.unwrap().config().spec.target), ..key() };
+        let make = |template| Manifest::new(key.clone(), template, &owner(), Arc::from([]));
+        let secret = make(json!({"stringData": {"a": "x"}, "data": {"a": "b2xk", "b": "eQ=="}})).unwrap();
+        assert_eq!(secret.object["data"], json!({"a": "eA==", "b": "eQ=="}));
+        assert!(secret.object.get("stringData").is_none());
+        assert!(make(json!({"stringData": {"a": 1}})).is_err());
+        assert!(make(json!({"stringData": {"a": "x"}, "data": []})).is_err());
     }
 
     #[test]

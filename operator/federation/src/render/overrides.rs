@@ -105,7 +105,7 @@ fn apply_one(
     rule: usize,
     index: usize,
 ) -> Result<(), OverrideError> {
-    let path = || operation.path.clone();
+    let at = || operation.path.clone();
     let op = match operation.op {
         PatchOperation::Add => "add",
         PatchOperation::Remove => "remove",
@@ -114,15 +114,15 @@ fn apply_one(
     let pointer = PointerBuf::parse(operation.path.as_str()).map_err(|error| OverrideError::Path {
         rule,
         index,
-        path: path(),
+        path: at(),
         source: Box::new(error),
     })?;
     let forbidden = FORBIDDEN.iter().any(|forbidden| operation.path == *forbidden);
     if forbidden || operation.path == "/metadata" || pointer.is_root() {
-        return Err(OverrideError::Forbidden { rule, index, path: path() });
+        return Err(OverrideError::Forbidden { rule, index, path: at() });
     }
     let value =
-        || operation.value.clone().ok_or_else(|| OverrideError::NoValue { rule, index, op, path: path() });
+        || operation.value.clone().ok_or_else(|| OverrideError::NoValue { rule, index, op, path: at() });
     let patch = Patch(vec![match operation.op {
         PatchOperation::Add => Operation::Add(AddOperation { path: pointer, value: value()? }),
         PatchOperation::Remove => Operation::Remove(RemoveOperation { path: pointer }),
@@ -132,7 +132,7 @@ fn apply_one(
         rule,
         index,
         op,
-        path: path(),
+        path: at(),
         source: Box::new(error.kind),
     })
 }

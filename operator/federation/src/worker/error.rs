@@ -70,11 +70,9 @@ impl WriteError {
             404 => CopyReason::TypeNotServed,
             409 if status.reason == "AlreadyExists" => CopyReason::AlreadyExists,
             409 => CopyReason::Conflict,
-            403 if status.message.contains("admission webhook") => CopyReason::AdmissionRefused,
+            400 | 403 | 500 if status.message.contains("webhook") => CopyReason::AdmissionRefused,
             403 | 401 => CopyReason::Forbidden,
-            400 if status.message.contains("admission webhook") => CopyReason::AdmissionRefused,
             400 | 422 => CopyReason::Invalid,
-            500 if status.message.contains("webhook") => CopyReason::AdmissionRefused,
             504 => CopyReason::TimedOut,
             _ => CopyReason::ApplyFailed,
         }

@@ -53,7 +53,7 @@ struct Job {
 #[derive(Clone)]
 pub struct Member {
     shared: Arc<Shared>,
-    _tasks: Arc<Tasks>,
+    tasks: Arc<Tasks>,
 }
 
 struct Shared {
@@ -108,7 +108,7 @@ impl Member {
             workers: Mutex::new(workers),
             watches: Mutex::default(),
         };
-        Self { shared, _tasks: Arc::new(tasks) }
+        Self { shared, tasks: Arc::new(tasks) }
     }
 
     /// Name of the `MemberCluster`.
@@ -123,7 +123,7 @@ impl Member {
 
     /// Starts to watch the copies of a type, once; what is seen arrives as events of the fleet.
     pub fn watch(&self, resource: &Arc<ResourceType>) {
-        let mut watches = lock(&self._tasks.watches);
+        let mut watches = lock(&self.tasks.watches);
         if watches.contains_key(resource) {
             return;
         }
@@ -131,9 +131,9 @@ impl Member {
             Arc::clone(&self.shared.name),
             self.client(),
             Arc::clone(resource),
-            self._tasks.events.clone(),
+            self.tasks.events.clone(),
         );
-        let handle = lock(&self._tasks.workers).spawn(watch);
+        let handle = lock(&self.tasks.workers).spawn(watch);
         watches.insert(Arc::clone(resource), handle);
     }
 
