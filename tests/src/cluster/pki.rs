@@ -41,7 +41,9 @@ impl Pki {
         let pki = Self { dir: dir.to_path_buf(), ca };
         pki.write("ca.crt", &pki.ca.pem())?;
         pki.server_certificate()?;
-        pki.write("service-account.key", &KeyPair::generate()?.serialize_pem())?;
+        let signer = KeyPair::generate()?;
+        pki.write("service-account.key", &signer.serialize_pem())?;
+        pki.write("service-account.pub", &signer.public_key_pem())?;
         Ok(pki)
     }
 
@@ -87,7 +89,7 @@ impl Pki {
         self.ca.pem()
     }
 
-    /// The path of one of its files: `ca.crt`, `server.crt`, `server.key`, `service-account.key`.
+    /// The path of one of its files: `ca.crt`, `server.crt`, `server.key`, `service-account.key`, `service-account.pub`.
     pub fn file(&self, name: &str) -> String {
         self.dir.join(name).display().to_string()
     }

@@ -102,7 +102,7 @@ pub(super) fn apiserver(program: &Path, place: &Place, pki: &Pki) -> Result<Spec
         format!("--tls-cert-file={}", pki.file("server.crt")),
         format!("--tls-private-key-file={}", pki.file("server.key")),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
-        format!("--service-account-key-file={}", pki.file("service-account.key")),
+        format!("--service-account-key-file={}", pki.file("service-account.pub")),
         format!("--service-account-signing-key-file={}", pki.file("service-account.key")),
         "--authorization-mode=RBAC".to_owned(),
         "--anonymous-auth=false".to_owned(),
