@@ -74,12 +74,10 @@ pub struct Override {
 }
 
 /// One operation on the template (RFC 6902, the operations `add`, `remove` and `replace`).
+///
+/// That `add` and `replace` have a value is checked by the planner: CEL can't see a field of any type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "self.op == 'remove' || has(self.value)",
-    "message": "add and replace need a value"
-}]))]
 pub struct ClusterOverride {
     /// What to do at `path`; `replace` where it is not given.
     #[serde(default)]

@@ -71,6 +71,8 @@ impl WriteError {
             409 if status.reason == "AlreadyExists" => CopyReason::AlreadyExists,
             409 => CopyReason::Conflict,
             400 | 403 | 500 if status.message.contains("webhook") => CopyReason::AdmissionRefused,
+            // Server-side apply answers 500 to a field that the type does not have, or that has another type.
+            500 if status.message.contains("typed patch object") => CopyReason::Invalid,
             403 | 401 => CopyReason::Forbidden,
             400 | 422 => CopyReason::Invalid,
             504 => CopyReason::TimedOut,
@@ -158,6 +160,15 @@ mod tests {
             (
                 refused(400, "BadRequest", "admission webhook \"x\" denied the request: no", none.clone()),
                 CopyReason::AdmissionRefused,
+            ),
+            (
+                refused(
+                    500,
+                    "",
+                    "failed to create typed patch object (n/x; v1, Kind=ConfigMap): .dta: field not declared in schema",
+                    none.clone(),
+                ),
+                CopyReason::Invalid,
             ),
             (refused(422, "Invalid", "spec.hosts: required", none.clone()), CopyReason::Invalid),
             (refused(500, "InternalError", "failed calling webhook", none), CopyReason::AdmissionRefused),
