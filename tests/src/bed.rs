@@ -106,7 +106,9 @@ impl BedBuilder {
         for (index, name) in self.members.iter().enumerate() {
             let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
             if name.is_empty() || name == "host" || !plain || self.members[..index].contains(name) {
-                bail!("'{name}' cannot be a member's name: lower-case letters, digits and '-', each once, and not 'host'");
+                bail!(
+                    "'{name}' cannot be a member's name: lower-case letters, digits and '-', each once, and not 'host'"
+                );
             }
         }
         let binaries = match self.binaries.clone() {
@@ -123,7 +125,10 @@ impl BedBuilder {
         }
         let registry = Registry::start(&binaries, &self.istio).await?;
         let logs = run_logs()?;
-        let dir = tempfile::Builder::new().prefix("fedistio-").tempdir().context("cannot create a temporary folder")?;
+        let dir = tempfile::Builder::new()
+            .prefix("fedistio-")
+            .tempdir()
+            .context("cannot create a temporary folder")?;
         let watchdog = Watchdog::start()?;
         let (spec, etcd_url) = etcd(&etcd_program, dir.path(), &logs.join("etcd.log"))?;
         let etcd = Process::start(spec, Some(Arc::clone(&watchdog)))?;
@@ -131,7 +136,8 @@ impl BedBuilder {
         let clusters = names.enumerate().map(|(index, name)| {
             let setup = LocalSetup {
                 index: u8::try_from(index).unwrap_or(u8::MAX),
-                region: if index == 0 { HOST_REGION } else { REGIONS[(index - 1) % REGIONS.len()] }.to_owned(),
+                region: if index == 0 { HOST_REGION } else { REGIONS[(index - 1) % REGIONS.len()] }
+                    .to_owned(),
                 nodes: if index == 0 { 1 } else { 2 },
                 version: self.version_of(&name),
                 etcd: etcd_url.clone(),
@@ -171,7 +177,10 @@ impl TestBed {
         let binaries = Binaries::user()?;
         let registry = Registry::start(&binaries, istio).await?;
         let logs = run_logs()?;
-        let dir = tempfile::Builder::new().prefix("fedistio-").tempdir().context("cannot create a temporary folder")?;
+        let dir = tempfile::Builder::new()
+            .prefix("fedistio-")
+            .tempdir()
+            .context("cannot create a temporary folder")?;
         let (host, members) = crate::external::clusters(kubeconfig, host_context, dir.path()).await?;
         Ok(Self { host, members, registry, logs, _etcd: None, dir })
     }

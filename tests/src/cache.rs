@@ -63,7 +63,13 @@ impl Cache {
     ///
     /// # Errors
     /// What `make` returns, or an I/O error with its path.
-    pub async fn get_or_make<F, Fut>(&self, kind: &str, name: &str, progress: &Progress, make: F) -> Result<PathBuf>
+    pub async fn get_or_make<F, Fut>(
+        &self,
+        kind: &str,
+        name: &str,
+        progress: &Progress,
+        make: F,
+    ) -> Result<PathBuf>
     where
         F: FnOnce(PathBuf) -> Fut,
         Fut: Future<Output = Result<()>>,
@@ -83,7 +89,8 @@ impl Cache {
             .tempdir_in(&parent)
             .with_context(|| format!("cannot create a folder in {}", parent.display()))?;
         make(fresh.path().to_path_buf()).await?;
-        fs::rename(fresh.keep(), &target).with_context(|| format!("cannot put {} in place", target.display()))?;
+        fs::rename(fresh.keep(), &target)
+            .with_context(|| format!("cannot put {} in place", target.display()))?;
         Ok(target)
     }
 

@@ -56,7 +56,8 @@ pub async fn charts(binaries: &Binaries, version: &str) -> Result<Vec<ChartArchi
             let source = module_dir("istio.io/istio", known.module).await?;
             for (folder, has_image) in CHARTS {
                 let folder = source.join("manifests/charts").join(folder);
-                package(&folder, version, has_image, &out).with_context(|| format!("cannot package {}", folder.display()))?;
+                package(&folder, version, has_image, &out)
+                    .with_context(|| format!("cannot package {}", folder.display()))?;
             }
             step.done();
             Ok(())
@@ -98,13 +99,18 @@ fn package(folder: &Path, version: &str, has_image: bool, out: &Path) -> Result<
     files.sort();
     let text = |name: &str| fs::read_to_string(folder.join(name)).with_context(|| format!("no {name}"));
     let chart = text("Chart.yaml")?;
-    let chart = replace(&replace(&chart, "\nversion: 1.0.0", &format!("\nversion: {version}"))?, "appVersion: 1.0.0", &format!("appVersion: {version}"))?;
+    let chart = replace(
+        &replace(&chart, "\nversion: 1.0.0", &format!("\nversion: {version}"))?,
+        "appVersion: 1.0.0",
+        &format!("appVersion: {version}"),
+    )?;
     let mut values = text("values.yaml")?;
     if has_image {
         values = replace(&values, "hub: gcr.io/istio-testing", &format!("hub: {HUB}"))?;
         values = replace(&values, "tag: latest", &format!("tag: {version}"))?;
     }
-    let name = chart.lines().find_map(|line| line.strip_prefix("name: ")).context("Chart.yaml has no name")?.trim();
+    let name =
+        chart.lines().find_map(|line| line.strip_prefix("name: ")).context("Chart.yaml has no name")?.trim();
     let mut archive = tar::Builder::new(GzBuilder::new().mtime(0).write(Vec::new(), Compression::best()));
     for file in files {
         let bytes = match file.to_str() {
@@ -116,7 +122,9 @@ fn package(folder: &Path, version: &str, has_image: bool, out: &Path) -> Result<
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
         header.set_mtime(0);
-        archive.append_data(&mut header, Path::new(name).join(&file), bytes.as_slice()).context("cannot archive")?;
+        archive
+            .append_data(&mut header, Path::new(name).join(&file), bytes.as_slice())
+            .context("cannot archive")?;
     }
     let bytes = archive.into_inner().and_then(flate2::write::GzEncoder::finish).context("cannot compress")?;
     let path = out.join(format!("{name}-{version}.tgz"));
@@ -153,7 +161,11 @@ mod tests {
     fn source(dir: &Path, values: &str) -> PathBuf {
         let folder = dir.join("source");
         fs::create_dir_all(folder.join("templates")).unwrap();
-        fs::write(folder.join("Chart.yaml"), "apiVersion: v2\nname: istiod\nversion: 1.0.0\nappVersion: 1.0.0\n").unwrap();
+        fs::write(
+            folder.join("Chart.yaml"),
+            "apiVersion: v2\nname: istiod\nversion: 1.0.0\nappVersion: 1.0.0\n",
+        )
+        .unwrap();
         fs::write(folder.join("values.yaml"), values).unwrap();
         fs::write(folder.join("templates/a.yaml"), "a: {{ .Values.b }}\n").unwrap();
         folder
@@ -168,7 +180,8 @@ mod tests {
         package(&folder, "1.2.3", true, dir.path()).unwrap();
         assert_eq!(first, list(dir.path(), "1.2.3").unwrap());
         assert_eq!(first[0].name, "istiod");
-        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(fs::File::open(&first[0].path).unwrap()));
+        let mut archive =
+            tar::Archive::new(flate2::read::GzDecoder::new(fs::File::open(&first[0].path).unwrap()));
         let texts: Vec<_> = archive
             .entries()
             .unwrap()

@@ -14,8 +14,13 @@ use crate::cluster::Cluster;
 ///
 /// # Errors
 /// A file that is no kubeconfig, no such context, no member, or a context without its cluster or user.
-pub(crate) async fn clusters(path: &Path, host_context: Option<&str>, dir: &Path) -> Result<(Cluster, Vec<Cluster>)> {
-    let config = Kubeconfig::read_from(path).with_context(|| format!("cannot read the kubeconfig {}", path.display()))?;
+pub(crate) async fn clusters(
+    path: &Path,
+    host_context: Option<&str>,
+    dir: &Path,
+) -> Result<(Cluster, Vec<Cluster>)> {
+    let config = Kubeconfig::read_from(path)
+        .with_context(|| format!("cannot read the kubeconfig {}", path.display()))?;
     let names: Vec<String> = config.contexts.iter().map(|context| context.name.clone()).collect();
     let host = host_context.map(str::to_owned).or_else(|| config.current_context.clone());
     let host = host.context("say which context is the host: --host-context NAME")?;
@@ -42,17 +47,24 @@ async fn cluster(config: &Kubeconfig, context: &str, dir: &Path) -> Result<Clust
     own.auth_infos.retain(|named| Some(&named.name) == inner.user.as_ref());
     let cluster = own.clusters.first().and_then(|named| named.cluster.clone());
     let cluster = cluster.with_context(|| format!("context '{context}' names no cluster of the file"))?;
-    let server = cluster.server.clone().with_context(|| format!("the cluster of context '{context}' has no server"))?;
+    let server = cluster
+        .server
+        .clone()
+        .with_context(|| format!("the cluster of context '{context}' has no server"))?;
     let ca = match (&cluster.certificate_authority_data, &cluster.certificate_authority) {
         (Some(data), _) => {
-            let bytes = STANDARD.decode(data).with_context(|| format!("bad CA data in context '{context}'"))?;
+            let bytes =
+                STANDARD.decode(data).with_context(|| format!("bad CA data in context '{context}'"))?;
             String::from_utf8(bytes).with_context(|| format!("the CA of context '{context}' is not PEM"))?
         }
         (None, Some(file)) => std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?,
         (None, None) => String::new(),
     };
     // Contexts may be named as paths or URLs; clusters are not.
-    let name: String = context.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let name: String = context
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .collect();
     let text = serde_saphyr::to_string(&own).context("cannot write the kubeconfig")?;
     let path = dir.join(format!("{name}.kubeconfig"));
     Cluster::external(name, text, server, ca, path).await

@@ -135,7 +135,8 @@ impl Installation {
     /// What `fedistio` or the API server refuses.
     pub async fn install(bed: &TestBed) -> Result<Self> {
         let manifests = fedistio_ok(&["manifests"]).await?;
-        let documents: Vec<Value> = serde_saphyr::from_multiple(&manifests).context("the manifests can't be read")?;
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(&manifests).context("the manifests can't be read")?;
         // The Deployment would start an operator from an image that a bed has not.
         for document in documents.into_iter().filter(|document| document["kind"] != "Deployment") {
             apply(&bed.host, document).await?;
@@ -221,7 +222,8 @@ where
 pub async fn apply_istio_crds(cluster: &Cluster, version: &str) -> Result<()> {
     let archives = crate::charts::charts(&crate::Binaries::user()?, version).await?;
     let base = archives.iter().find(|archive| archive.name == "base").context("the charts have no base")?;
-    let file = std::fs::File::open(&base.path).with_context(|| format!("cannot read {}", base.path.display()))?;
+    let file =
+        std::fs::File::open(&base.path).with_context(|| format!("cannot read {}", base.path.display()))?;
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
     for entry in archive.entries()? {
         let mut entry = entry?;

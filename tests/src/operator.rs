@@ -44,12 +44,26 @@ impl Operator {
     /// A `FEDISTIO_BIN` that is no file, or a build that fails.
     pub async fn binary() -> Result<PathBuf> {
         if let Some(path) = std::env::var_os("FEDISTIO_BIN").map(PathBuf::from) {
-            return if path.is_file() { Ok(path) } else { bail!("FEDISTIO_BIN is {}, which is no file", path.display()) };
+            return if path.is_file() {
+                Ok(path)
+            } else {
+                bail!("FEDISTIO_BIN is {}, which is no file", path.display())
+            };
         }
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).join("Cargo.toml");
+        let manifest =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).join("Cargo.toml");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut command = tokio::process::Command::new(cargo);
-        command.args(["build", "--quiet", "--package", "fedistio", "--bin", "fedistio", "--message-format", "json-render-diagnostics"]);
+        command.args([
+            "build",
+            "--quiet",
+            "--package",
+            "fedistio",
+            "--bin",
+            "fedistio",
+            "--message-format",
+            "json-render-diagnostics",
+        ]);
         command.arg("--manifest-path").arg(&manifest);
         if !cfg!(debug_assertions) {
             command.arg("--release");
@@ -156,7 +170,8 @@ impl OperatorBuilder {
     /// As [`Operator::binary`], or when it cannot be started.
     pub async fn start(self) -> Result<Operator> {
         let program = Operator::binary().await?;
-        let mut args = vec!["operator".to_owned(), "--kubeconfig".to_owned(), self.kubeconfig.display().to_string()];
+        let mut args =
+            vec!["operator".to_owned(), "--kubeconfig".to_owned(), self.kubeconfig.display().to_string()];
         args.extend(self.args);
         let spec = Spec {
             name: "fedistio operator".to_owned(),
@@ -176,8 +191,11 @@ impl OperatorBuilder {
 /// # Errors
 /// Where there is no `/proc`, or it has ended.
 pub fn cpu_seconds(pid: u32) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("no process {pid} in /proc"))?;
-    ticks(&text).map(|ticks| f64::from(ticks) / TICKS).with_context(|| format!("/proc/{pid}/stat cannot be read"))
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))
+        .with_context(|| format!("no process {pid} in /proc"))?;
+    ticks(&text)
+        .map(|ticks| f64::from(ticks) / TICKS)
+        .with_context(|| format!("/proc/{pid}/stat cannot be read"))
 }
 
 /// Resident memory of a process, bytes.
@@ -199,7 +217,8 @@ fn ticks(stat: &str) -> Option<u32> {
 fn memory(pid: u32, key: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path).with_context(|| format!("no process {pid} in /proc"))?;
-    let kilobytes = text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse::<u64>().ok());
+    let kilobytes =
+        text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.map(|kilobytes| kilobytes * 1024).with_context(|| format!("{path} has no {key}"))
 }
 

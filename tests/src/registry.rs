@@ -65,7 +65,8 @@ impl Registry {
         let registry = Self::empty().await?;
         for version in istio {
             for chart in charts(binaries, version).await? {
-                let bytes = std::fs::read(&chart.path).with_context(|| format!("cannot read {}", chart.path.display()))?;
+                let bytes = std::fs::read(&chart.path)
+                    .with_context(|| format!("cannot read {}", chart.path.display()))?;
                 registry.add(&chart.name, &chart.version, bytes);
             }
         }
@@ -149,10 +150,13 @@ impl Content {
     }
 
     fn add(&mut self, name: &str, version: &str, archive: Bytes) {
-        let config = json!({"name": name, "version": version, "apiVersion": "v2", "appVersion": version}).to_string();
+        let config =
+            json!({"name": name, "version": version, "apiVersion": "v2", "appVersion": version}).to_string();
         let config = self.blob(CONFIG, config.into());
         let layer = self.blob(CONTENT, archive.clone());
-        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}).to_string();
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]})
+                .to_string();
         let manifest = self.blob(MANIFEST, manifest.into());
         let digest = manifest["digest"].as_str().unwrap_or_default().to_owned();
         // A tag has no '+', so clients write '_' for it.
@@ -200,7 +204,9 @@ impl State {
             return self.distribution(path);
         }
         match path.strip_prefix("/charts/") {
-            Some("index.yaml") => full(StatusCode::OK, "application/yaml", self.content().index().into(), None),
+            Some("index.yaml") => {
+                full(StatusCode::OK, "application/yaml", self.content().index().into(), None)
+            }
             Some(file) => match self.content().archives.get(file) {
                 Some((_, _, bytes)) => full(StatusCode::OK, "application/gzip", bytes.clone(), None),
                 None => plain(StatusCode::NOT_FOUND, "no such chart"),
@@ -216,17 +222,24 @@ impl State {
             let digest = content.tags.get(&tag).map_or(reference, String::as_str);
             return match content.blobs.get(digest).filter(|(media_type, _)| *media_type == MANIFEST) {
                 Some((media_type, bytes)) => full(StatusCode::OK, media_type, bytes.clone(), Some(digest)),
-                None => error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", &format!("{repository} has no {reference}")),
+                None => error(
+                    StatusCode::NOT_FOUND,
+                    "MANIFEST_UNKNOWN",
+                    &format!("{repository} has no {reference}"),
+                ),
             };
         }
         if let Some((_, digest)) = path.split_once("/blobs/") {
             return match content.blobs.get(digest) {
-                Some((_, bytes)) => full(StatusCode::OK, "application/octet-stream", bytes.clone(), Some(digest)),
+                Some((_, bytes)) => {
+                    full(StatusCode::OK, "application/octet-stream", bytes.clone(), Some(digest))
+                }
                 None => error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "no such blob"),
             };
         }
         if let Some(repository) = path.strip_suffix("/tags/list") {
-            let tags: Vec<_> = content.tags.keys().filter(|(name, _)| name == repository).map(|(_, tag)| tag).collect();
+            let tags: Vec<_> =
+                content.tags.keys().filter(|(name, _)| name == repository).map(|(_, tag)| tag).collect();
             if tags.is_empty() {
                 return error(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "no such repository");
             }

@@ -110,7 +110,12 @@ async fn status_of(api: &Api<DynamicObject>, name: &str) -> Result<Value> {
 }
 
 /// Waits until the status of a federated object speaks of its present generation and fulfils `test`.
-async fn wait_status(api: &Api<DynamicObject>, name: &str, what: &str, test: impl Fn(&Value) -> bool) -> Result<Value> {
+async fn wait_status(
+    api: &Api<DynamicObject>,
+    name: &str,
+    what: &str,
+    test: impl Fn(&Value) -> bool,
+) -> Result<Value> {
     eventually(what, SOON, || async {
         let object = api.get(name).await?;
         let status = object.data["status"].clone();
@@ -139,7 +144,8 @@ async fn members_become_ready_with_version_region_and_zones(world: &mut World) -
     for member in &world.bed.members {
         let status = eventually("the member is ready", SOON, || async {
             let status = status_of(&clusters, member.name()).await?;
-            let ready = status["conditions"][0]["type"] == "Ready" && status["conditions"][0]["status"] == "True";
+            let ready =
+                status["conditions"][0]["type"] == "Ready" && status["conditions"][0]["status"] == "True";
             ensure!(ready && status["region"].is_string(), "status of {}: {status}", member.name());
             Ok(status)
         })
@@ -160,9 +166,14 @@ async fn a_namespace_and_its_objects_reach_every_placed_cluster(world: &mut Worl
     let everywhere = json!({"clusterSelector": {}});
     let template = json!({"metadata": {"labels": {"istio-injection": "enabled"}}});
     let host = &world.bed.host;
-    install::apply(host, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bookinfo"}})).await?;
+    install::apply(host, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bookinfo"}}))
+        .await?;
     // The objects first: they have to wait for their namespace, not fail for good.
-    install::apply(host, federated("VirtualService", "reviews", route("reviews"), everywhere.clone(), json!([]))).await?;
+    install::apply(
+        host,
+        federated("VirtualService", "reviews", route("reviews"), everywhere.clone(), json!([])),
+    )
+    .await?;
     install::apply(host, federated("Namespace", "bookinfo", template, everywhere, json!([]))).await?;
     wait_status(&federated_virtual_services(world), "reviews", "in sync in both", in_sync(2)).await?;
     for member in &world.bed.members {
@@ -180,12 +191,20 @@ async fn an_override_changes_one_cluster_and_sends_nothing_to_the_others(world: 
     let mark = first.audit_mark()?;
     let overrides = json!([{"clusterName": "member2",
         "clusterOverrides": [{"op": "replace", "path": "/spec/hosts/0", "value": "reviews.member2.example"}]}]);
-    let object = federated("VirtualService", "reviews", route("reviews"), json!({"clusterSelector": {}}), overrides);
+    let object =
+        federated("VirtualService", "reviews", route("reviews"), json!({"clusterSelector": {}}), overrides);
     install::apply(&world.bed.host, object).await?;
     wait_status(&federated_virtual_services(world), "reviews", "in sync in both", in_sync(2)).await?;
-    assert_eq!(virtual_services(second).get("reviews").await?.data["spec"]["hosts"], json!(["reviews.member2.example"]));
+    assert_eq!(
+        virtual_services(second).get("reviews").await?.data["spec"]["hosts"],
+        json!(["reviews.member2.example"])
+    );
     assert_eq!(virtual_services(first).get("reviews").await?.data["spec"]["hosts"], json!(["reviews"]));
-    assert_eq!(first.audit_writes_since(mark, Some(USER))?, [], "an override for one cluster wrote to another");
+    assert_eq!(
+        first.audit_writes_since(mark, Some(USER))?,
+        [],
+        "an override for one cluster wrote to another"
+    );
     Ok(())
 }
 
@@ -198,7 +217,10 @@ async fn drift_is_put_right_and_foreign_fields_stay(world: &mut World) -> Result
         let copy = copies.get("reviews").await?;
         ensure!(copy.data["spec"]["hosts"] == json!(["reviews"]), "{}", copy.data["spec"]);
         let labels = copy.metadata.labels.unwrap_or_default();
-        ensure!(labels.get("team").map(String::as_str) == Some("blue"), "a label that is not ours was removed");
+        ensure!(
+            labels.get("team").map(String::as_str) == Some("blue"),
+            "a label that is not ours was removed"
+        );
         Ok(())
     })
     .await?;
@@ -221,17 +243,30 @@ async fn a_deleted_copy_comes_back(world: &mut World) -> Result<()> {
 async fn every_builtin_core_kind_is_in_sync(world: &mut World) -> Result<()> {
     let everywhere = json!({"clusterSelector": {}});
     let labels = json!({"app": "web"});
-    let container = json!({"name": "web", "image": "docker.io/library/web:1", "ports": [{"containerPort": 8080}]});
+    let container =
+        json!({"name": "web", "image": "docker.io/library/web:1", "ports": [{"containerPort": 8080}]});
     let objects = [
         ("v1", "ServiceAccount", json!({})),
         ("v1", "ConfigMap", json!({"data": {"a": "1"}})),
         ("v1", "Secret", json!({"stringData": {"password": "x"}})),
         ("v1", "Service", json!({"spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]}})),
-        ("apps/v1", "Deployment", json!({"spec": {"replicas": 1, "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"serviceAccountName": "web", "containers": [container]}}}})),
-        (NETWORKING, "DestinationRule", json!({"spec": {"host": "web", "subsets": [{"name": "v1", "labels": {"version": "v1"}}]}})),
-        (NETWORKING, "Gateway", json!({"spec": {"selector": {"istio": "ingressgateway"},
-            "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}]}})),
+        (
+            "apps/v1",
+            "Deployment",
+            json!({"spec": {"replicas": 1, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"serviceAccountName": "web", "containers": [container]}}}}),
+        ),
+        (
+            NETWORKING,
+            "DestinationRule",
+            json!({"spec": {"host": "web", "subsets": [{"name": "v1", "labels": {"version": "v1"}}]}}),
+        ),
+        (
+            NETWORKING,
+            "Gateway",
+            json!({"spec": {"selector": {"istio": "ingressgateway"},
+            "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}]}}),
+        ),
         ("security.istio.io/v1", "AuthorizationPolicy", json!({"spec": {"action": "ALLOW", "rules": [{}]}})),
         ("security.istio.io/v1", "PeerAuthentication", json!({"spec": {"mtls": {"mode": "STRICT"}}})),
     ];
@@ -244,7 +279,10 @@ async fn every_builtin_core_kind_is_in_sync(world: &mut World) -> Result<()> {
         let federated = api(&world.bed.host, TYPES, &kind_federated, "bookinfo");
         wait_status(&federated, "web", &kind_federated, in_sync(2)).await?;
         for member in &world.bed.members {
-            api(member, api_version, kind, "bookinfo").get("web").await.with_context(|| format!("{kind} in {}", member.name()))?;
+            api(member, api_version, kind, "bookinfo")
+                .get("web")
+                .await
+                .with_context(|| format!("{kind} in {}", member.name()))?;
         }
     }
     Ok(())
@@ -259,7 +297,13 @@ async fn a_restart_writes_nothing_to_members(world: &mut World) -> Result<()> {
     }
     world.operator = Some(world.installation.start().await?);
     // A change after the restart shows that the operator is at work, so that silence is not just absence.
-    let probe = federated("ConfigMap", "after-restart", json!({"data": {"a": "1"}}), json!({"clusterSelector": {}}), json!([]));
+    let probe = federated(
+        "ConfigMap",
+        "after-restart",
+        json!({"data": {"a": "1"}}),
+        json!({"clusterSelector": {}}),
+        json!([]),
+    );
     install::apply(&world.bed.host, probe).await?;
     let federated_maps = api(&world.bed.host, TYPES, "FederatedConfigMap", "bookinfo");
     wait_status(&federated_maps, "after-restart", "in sync after the restart", in_sync(2)).await?;
@@ -275,34 +319,65 @@ async fn a_restart_writes_nothing_to_members(world: &mut World) -> Result<()> {
 
 async fn bad_overrides_and_templates_stay_with_their_object_and_cluster(world: &mut World) -> Result<()> {
     let everywhere = json!({"clusterSelector": {}});
-    let overrides = json!([{"clusterName": "member1", "clusterOverrides": [{"path": "/spec/none/0", "value": 1}]}]);
+    let overrides =
+        json!([{"clusterName": "member1", "clusterOverrides": [{"path": "/spec/none/0", "value": 1}]}]);
     let host = &world.bed.host;
-    install::apply(host, federated("VirtualService", "bad-override", route("a"), everywhere.clone(), overrides)).await?;
+    install::apply(
+        host,
+        federated("VirtualService", "bad-override", route("a"), everywhere.clone(), overrides),
+    )
+    .await?;
     let wrong_kind = json!({"apiVersion": "v1", "kind": "ConfigMap"});
-    install::apply(host, federated("VirtualService", "wrong-kind", wrong_kind, everywhere.clone(), json!([]))).await?;
+    install::apply(
+        host,
+        federated("VirtualService", "wrong-kind", wrong_kind, everywhere.clone(), json!([])),
+    )
+    .await?;
     let unknown_field = json!({"spec": {"hosts": ["a"], "htpp": []}});
-    install::apply(host, federated("VirtualService", "unknown-field", unknown_field, everywhere.clone(), json!([]))).await?;
+    install::apply(
+        host,
+        federated("VirtualService", "unknown-field", unknown_field, everywhere.clone(), json!([])),
+    )
+    .await?;
 
     let federated_services = federated_virtual_services(world);
     let status = wait_status(&federated_services, "bad-override", "one cluster failed", |status| {
-        cluster_is("member1", "Failed", "OverrideFailed")(status) && cluster_is("member2", "InSync", "Applied")(status)
+        cluster_is("member1", "Failed", "OverrideFailed")(status)
+            && cluster_is("member2", "InSync", "Applied")(status)
     })
     .await?;
     let message = entry(&status, "member1")["message"].as_str().unwrap_or_default();
-    assert!(message.contains("overrides[0].clusterOverrides[0]") && message.contains("/spec/none/0"), "{message}");
+    assert!(
+        message.contains("overrides[0].clusterOverrides[0]") && message.contains("/spec/none/0"),
+        "{message}"
+    );
 
-    let status = wait_status(&federated_services, "wrong-kind", "refused", cluster_is("member1", "Failed", "TemplateInvalid")).await?;
+    let status = wait_status(
+        &federated_services,
+        "wrong-kind",
+        "refused",
+        cluster_is("member1", "Failed", "TemplateInvalid"),
+    )
+    .await?;
     let message = status["conditions"][0]["message"].as_str().unwrap_or_default();
     assert!(message.contains("v1 ConfigMap") && message.contains("VirtualService"), "{message}");
 
-    let status = wait_status(&federated_services, "unknown-field", "refused", cluster_is("member1", "Failed", "Invalid")).await?;
+    let status = wait_status(
+        &federated_services,
+        "unknown-field",
+        "refused",
+        cluster_is("member1", "Failed", "Invalid"),
+    )
+    .await?;
     let message = status["conditions"][0]["message"].as_str().unwrap_or_default();
     assert!(message.contains("htpp"), "{message}");
 
     // Malformed specs are refused by the CRD itself.
     let both = json!([{"clusterName": "a", "clusterSelector": {}, "clusterOverrides": []}]);
-    let error = install::apply(host, federated("VirtualService", "refused", route("a"), everywhere, both)).await;
-    let message = format!("{:#}", error.err().context("clusterName and clusterSelector were taken together")?);
+    let error =
+        install::apply(host, federated("VirtualService", "refused", route("a"), everywhere, both)).await;
+    let message =
+        format!("{:#}", error.err().context("clusterName and clusterSelector were taken together")?);
     assert!(message.contains("either clusterName or clusterSelector"), "{message}");
     for name in ["bad-override", "wrong-kind", "unknown-field"] {
         federated_services.delete(name, &DeleteParams::default()).await?;
@@ -315,18 +390,28 @@ async fn an_object_that_is_not_ours_is_not_taken_over(world: &mut World) -> Resu
     let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "theirs", "namespace": "bookinfo"},
         "data": {"owner": "them"}});
     let theirs = install::apply(member, theirs).await?;
-    let ours = federated("ConfigMap", "theirs", json!({"data": {"owner": "us"}}), json!({"clusterSelector": {}}), json!([]));
+    let ours = federated(
+        "ConfigMap",
+        "theirs",
+        json!({"data": {"owner": "us"}}),
+        json!({"clusterSelector": {}}),
+        json!([]),
+    );
     install::apply(&world.bed.host, ours).await?;
     let maps = api(&world.bed.host, TYPES, "FederatedConfigMap", "bookinfo");
     let status = wait_status(&maps, "theirs", "a conflict", |status| {
-        cluster_is("member1", "Failed", "Conflict")(status) && cluster_is("member2", "InSync", "Applied")(status)
+        cluster_is("member1", "Failed", "Conflict")(status)
+            && cluster_is("member2", "InSync", "Applied")(status)
     })
     .await?;
     let message = entry(&status, "member1")["message"].as_str().unwrap_or_default();
     assert!(message.contains("fedistio-tests") && message.contains("owner"), "{message}");
     maps.delete("theirs", &DeleteParams::default()).await?;
     eventually("the federated object is gone", SOON, || gone(&maps, "theirs")).await?;
-    let copy = api(member, "v1", "ConfigMap", "bookinfo").get("theirs").await.context("an object that is not ours was deleted")?;
+    let copy = api(member, "v1", "ConfigMap", "bookinfo")
+        .get("theirs")
+        .await
+        .context("an object that is not ours was deleted")?;
     assert_eq!(copy.data["data"]["owner"], "them");
     install::delete(member, &theirs).await
 }
@@ -343,10 +428,15 @@ async fn a_type_that_a_member_lacks_is_reported_and_picked_up(world: &mut World)
     crds.delete(name, &DeleteParams::default()).await?;
     eventually("the CRD is gone", SOON, || gone(&crds, name)).await?;
     let template = json!({"spec": {"egress": [{"hosts": ["./*"]}]}});
-    install::apply(&world.bed.host, federated("Sidecar", "default", template, json!({"clusterSelector": {}}), json!([]))).await?;
+    install::apply(
+        &world.bed.host,
+        federated("Sidecar", "default", template, json!({"clusterSelector": {}}), json!([])),
+    )
+    .await?;
     let sidecars = api(&world.bed.host, TYPES, "FederatedSidecar", "bookinfo");
     wait_status(&sidecars, "default", "one member lacks the type", |status| {
-        cluster_is("member1", "InSync", "Applied")(status) && cluster_is("member2", "Failed", "TypeNotServed")(status)
+        cluster_is("member1", "InSync", "Applied")(status)
+            && cluster_is("member2", "Failed", "TypeNotServed")(status)
     })
     .await?;
     install::apply_istio_crds(member, "1.28.2").await?;
@@ -357,7 +447,11 @@ async fn a_type_that_a_member_lacks_is_reported_and_picked_up(world: &mut World)
 
 async fn relabelling_a_cluster_moves_copies(world: &mut World) -> Result<()> {
     let canary = json!({"clusterSelector": {"matchLabels": {"env": "canary"}}});
-    install::apply(&world.bed.host, federated("ConfigMap", "moving", json!({"data": {"a": "1"}}), canary, json!([]))).await?;
+    install::apply(
+        &world.bed.host,
+        federated("ConfigMap", "moving", json!({"data": {"a": "1"}}), canary, json!([])),
+    )
+    .await?;
     let maps = api(&world.bed.host, TYPES, "FederatedConfigMap", "bookinfo");
     wait_status(&maps, "moving", "in the canary only", in_sync(1)).await?;
     let clusters = api(&world.bed.host, "fedistio.io/v1alpha1", "MemberCluster", "");
@@ -379,7 +473,9 @@ async fn relabelling_a_cluster_moves_copies(world: &mut World) -> Result<()> {
 async fn an_unreachable_member_stops_nobody_and_catches_up(world: &mut World) -> Result<()> {
     let [first, second] = [&world.bed.members[0], &world.bed.members[1]];
     first.pause().await?;
-    let change = |host: &str| federated("VirtualService", "reviews", route(host), json!({"clusterSelector": {}}), json!([]));
+    let change = |host: &str| {
+        federated("VirtualService", "reviews", route(host), json!({"clusterSelector": {}}), json!([]))
+    };
     install::apply(&world.bed.host, change("one")).await?;
     eventually("the other member is changed", SOON, || async {
         let copy = virtual_services(second).get("reviews").await?;
@@ -388,7 +484,8 @@ async fn an_unreachable_member_stops_nobody_and_catches_up(world: &mut World) ->
     })
     .await?;
     wait_status(&federated_virtual_services(world), "reviews", "the hung member is reported", |status| {
-        cluster_is("member1", "Pending", "ClusterNotReady")(status) && cluster_is("member2", "InSync", "Applied")(status)
+        cluster_is("member1", "Pending", "ClusterNotReady")(status)
+            && cluster_is("member2", "InSync", "Applied")(status)
     })
     .await?;
     install::apply(&world.bed.host, change("two")).await?;
@@ -400,7 +497,9 @@ async fn an_unreachable_member_stops_nobody_and_catches_up(world: &mut World) ->
 
 async fn a_copy_leaves_the_ledger_only_when_it_is_gone(world: &mut World) -> Result<()> {
     let first = &world.bed.members[0];
-    let object = |placement: Value| federated("ConfigMap", "ledger", json!({"data": {"a": "1"}}), placement, json!([]));
+    let object = |placement: Value| {
+        federated("ConfigMap", "ledger", json!({"data": {"a": "1"}}), placement, json!([]))
+    };
     install::apply(&world.bed.host, object(json!({"clusterSelector": {}}))).await?;
     let maps = api(&world.bed.host, TYPES, "FederatedConfigMap", "bookinfo");
     wait_status(&maps, "ledger", "in both", in_sync(2)).await?;
@@ -431,9 +530,11 @@ async fn a_broken_secret_stops_only_its_cluster(world: &mut World) -> Result<()>
         json!({"apiVersion": "fedistio.io/v1alpha1", "kind": "MemberCluster", "metadata": {"name": name, "labels": {"env": "broken"}},
             "spec": {"access": {"kubeconfig": {"secretRef": {"name": format!("{name}-kubeconfig")}}}}})
     };
-    for (name, text, reason) in
-        [("broken", "not: [yaml", "KubeconfigInvalid"), ("sneaky", exec, "KubeconfigNotAllowed"), ("missing", "", "SecretUnavailable")]
-    {
+    for (name, text, reason) in [
+        ("broken", "not: [yaml", "KubeconfigInvalid"),
+        ("sneaky", exec, "KubeconfigNotAllowed"),
+        ("missing", "", "SecretUnavailable"),
+    ] {
         if !text.is_empty() {
             install::apply(host, broken(name, text)).await?;
         }
@@ -447,16 +548,26 @@ async fn a_broken_secret_stops_only_its_cluster(world: &mut World) -> Result<()>
         .await?;
         install::delete(host, &applied).await?;
     }
-    let probe = federated("ConfigMap", "goes-on", json!({"data": {}}), json!({"clusterSelector": {}}), json!([]));
+    let probe =
+        federated("ConfigMap", "goes-on", json!({"data": {}}), json!({"clusterSelector": {}}), json!([]));
     install::apply(host, probe).await?;
-    wait_status(&api(host, TYPES, "FederatedConfigMap", "bookinfo"), "goes-on", "others go on", in_sync(2)).await?;
+    wait_status(&api(host, TYPES, "FederatedConfigMap", "bookinfo"), "goes-on", "others go on", in_sync(2))
+        .await?;
     Ok(())
 }
 
 async fn deleting_everything_leaves_no_copy(world: &mut World) -> Result<()> {
     let kinds = [
-        "VirtualService", "DestinationRule", "Gateway", "AuthorizationPolicy", "PeerAuthentication", "Deployment", "Service",
-        "ServiceAccount", "ConfigMap", "Secret",
+        "VirtualService",
+        "DestinationRule",
+        "Gateway",
+        "AuthorizationPolicy",
+        "PeerAuthentication",
+        "Deployment",
+        "Service",
+        "ServiceAccount",
+        "ConfigMap",
+        "Secret",
     ];
     for kind in kinds {
         let objects = api(&world.bed.host, TYPES, &format!("Federated{kind}"), "bookinfo");

@@ -104,7 +104,12 @@ async fn run(cli: Cli) -> Result<()> {
 
 async fn up(members: usize, versions: Versions) -> Result<()> {
     let started = std::time::Instant::now();
-    let bed = TestBed::builder().members(members).kubernetes(&versions.kubernetes).istio(&versions.istio).build().await?;
+    let bed = TestBed::builder()
+        .members(members)
+        .kubernetes(&versions.kubernetes)
+        .istio(&versions.istio)
+        .build()
+        .await?;
     println!("{}", clusters_table(&bed).await?);
     if !versions.istio.is_empty() {
         println!("Istio charts: {} and {}", bed.registry.oci_url(), bed.registry.repository_url());

@@ -19,7 +19,9 @@ pub(super) async fn get(binaries: &Binaries) -> Result<PathBuf> {
     }
     let stack = Stack {
         name: &name,
-        go_mod: format!("module fedistio.io/testbed/etcd\n\ngo 1.26\n\nrequire go.etcd.io/etcd/server/v3 {ETCD}\n"),
+        go_mod: format!(
+            "module fedistio.io/testbed/etcd\n\ngo 1.26\n\nrequire go.etcd.io/etcd/server/v3 {ETCD}\n"
+        ),
         go_sum: None,
         packages: &[("go.etcd.io/etcd/server/v3", "etcd")],
         linker: BTreeMap::new(),

@@ -47,7 +47,8 @@ struct Download {
 /// # Errors
 /// Missing Go, or what Go says about the module.
 pub async fn module_dir(module: &str, version: &str) -> Result<PathBuf> {
-    let output = go(&["mod", "download", "-json", &format!("{module}@{version}")], Path::new("/")).output().await;
+    let output =
+        go(&["mod", "download", "-json", &format!("{module}@{version}")], Path::new("/")).output().await;
     let output = output.map_err(missing_go)?;
     let parsed: Download = serde_json::from_slice(&output.stdout).with_context(|| {
         format!("go cannot download {module}@{version}: {}", String::from_utf8_lossy(&output.stderr).trim())
@@ -70,7 +71,8 @@ pub(super) async fn build(cache: &Cache, progress: &Progress, stack: Stack<'_>) 
     cache
         .get_or_make("bin", name, progress, |out| async move {
             check_go().await?;
-            let step = progress.step(&format!("building {name} from source (first time only, about {})", stack.takes));
+            let step = progress
+                .step(&format!("building {name} from source (first time only, about {})", stack.takes));
             run_build(&work, &out, stack).await?;
             step.done();
             fs::remove_dir_all(&work).ok();
@@ -104,7 +106,12 @@ async fn run_build(work: &Path, out: &Path, stack: Stack<'_>) -> Result<()> {
         .await
         .map_err(missing_go)?;
     if !status.success() {
-        bail!("go could not build {}; the log is {}:\n{}", stack.name, log_path.display(), last_lines(&log_path, 30));
+        bail!(
+            "go could not build {}; the log is {}:\n{}",
+            stack.name,
+            log_path.display(),
+            last_lines(&log_path, 30)
+        );
     }
     for (package, binary) in stack.packages {
         let built = package.rsplit('/').next().unwrap_or(package);

@@ -32,7 +32,12 @@ pub const ISTIO_VERSIONS: &[IstioModule] = &[
         replace: "",
         unbuildable: Some("some of its dependencies are not to be had any more"),
     },
-    IstioModule { version: "1.26.0", module: "v0.0.0-20250506181944-c2e9871f340c", replace: "", unbuildable: None },
+    IstioModule {
+        version: "1.26.0",
+        module: "v0.0.0-20250506181944-c2e9871f340c",
+        replace: "",
+        unbuildable: None,
+    },
     IstioModule {
         version: "1.28.2",
         module: "v0.0.0-20251217200826-ab413ac6c1f4",
@@ -40,7 +45,12 @@ pub const ISTIO_VERSIONS: &[IstioModule] = &[
         replace: "\nreplace github.com/envoyproxy/go-control-plane => github.com/envoyproxy/go-control-plane v0.14.0\n",
         unbuildable: None,
     },
-    IstioModule { version: "1.29.1", module: "v0.0.0-20260306174214-6991a379e1fc", replace: "", unbuildable: None },
+    IstioModule {
+        version: "1.29.1",
+        module: "v0.0.0-20260306174214-6991a379e1fc",
+        replace: "",
+        unbuildable: None,
+    },
 ];
 
 /// The module of a release.
@@ -69,7 +79,8 @@ pub(super) async fn get(binaries: &Binaries, version: &str) -> Result<PathBuf> {
     }
     let dir = module_dir("istio.io/istio", known.module).await?;
     let upstream = dir.join("go.mod");
-    let upstream = fs::read_to_string(&upstream).with_context(|| format!("cannot read {}", upstream.display()))?;
+    let upstream =
+        fs::read_to_string(&upstream).with_context(|| format!("cannot read {}", upstream.display()))?;
     let variable = |name: &str| format!("istio.io/istio/pkg/version.{name}");
     let stack = Stack {
         name: &format!("istiod-{version}"),

@@ -39,7 +39,8 @@ pub(super) struct Egress {
 impl Egress {
     /// Listens on `socket`.
     pub(super) fn start(socket: &Path, client: Client, processes: Arc<Processes>) -> Result<Self> {
-        let listener = UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+        let listener =
+            UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (client, processes) = (client.clone(), Arc::clone(&processes));
@@ -68,7 +69,9 @@ async fn serve(stream: UnixStream, client: &Client, processes: &Processes) -> Re
         Err(error) => Err(error),
     };
     let connected = match target {
-        Ok(port) => TcpStream::connect(("127.0.0.1", port)).await.context("the process does not accept connections"),
+        Ok(port) => {
+            TcpStream::connect(("127.0.0.1", port)).await.context("the process does not accept connections")
+        }
         Err(error) => Err(error),
     };
     match connected {
@@ -80,7 +83,8 @@ async fn serve(stream: UnixStream, client: &Client, processes: &Processes) -> Re
         }
         Err(error) => {
             let text = format!("{error:#}");
-            let answer = format!("HTTP/1.1 503 Service Unavailable\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+            let answer =
+                format!("HTTP/1.1 503 Service Unavailable\r\nContent-Length: {}\r\n\r\n{text}", text.len());
             stream.write_all(answer.as_bytes()).await?;
             Err(error)
         }
@@ -104,7 +108,9 @@ async fn read_head(stream: &mut BufReader<UnixStream>) -> Result<String> {
 /// Host and port of `CONNECT host:port HTTP/1.1`.
 fn connect_target(head: &str) -> Result<(String, u16)> {
     let mut words = head.split_whitespace();
-    let (Some("CONNECT"), Some(target)) = (words.next(), words.next()) else { bail!("not a CONNECT request") };
+    let (Some("CONNECT"), Some(target)) = (words.next(), words.next()) else {
+        bail!("not a CONNECT request")
+    };
     let (host, port) = target.rsplit_once(':').context("a target without a port")?;
     let port = port.parse().with_context(|| format!("'{port}' is not a port"))?;
     Ok((host.trim_matches(['[', ']']).to_owned(), port))
@@ -118,7 +124,9 @@ async fn resolve(host: &str, port: u16, client: &Client, processes: &Processes) 
         found.items.into_iter().next().with_context(|| format!("no service has the address {host}"))?
     } else {
         let mut labels = host.split('.');
-        let (Some(name), Some(namespace)) = (labels.next(), labels.next()) else { bail!("'{host}' is no service") };
+        let (Some(name), Some(namespace)) = (labels.next(), labels.next()) else {
+            bail!("'{host}' is no service")
+        };
         Api::<Service>::namespaced(client.clone(), namespace)
             .get(name)
             .await
@@ -147,9 +155,21 @@ mod tests {
 
     #[test]
     fn targets_of_connect() {
-        assert_eq!(connect_target("CONNECT 10.0.0.1:443 HTTP/1.1\r\n\r\n").unwrap(), ("10.0.0.1".into(), 443));
-        assert_eq!(connect_target("CONNECT [fd00::1]:443 HTTP/1.1\r\n\r\n").unwrap(), ("fd00::1".into(), 443));
-        for bad in ["", "GET / HTTP/1.1\r\n\r\n", "CONNECT a HTTP/1.1", "CONNECT a:b HTTP/1.1", "CONNECT a:99999 HTTP/1.1"] {
+        assert_eq!(
+            connect_target("CONNECT 10.0.0.1:443 HTTP/1.1\r\n\r\n").unwrap(),
+            ("10.0.0.1".into(), 443)
+        );
+        assert_eq!(
+            connect_target("CONNECT [fd00::1]:443 HTTP/1.1\r\n\r\n").unwrap(),
+            ("fd00::1".into(), 443)
+        );
+        for bad in [
+            "",
+            "GET / HTTP/1.1\r\n\r\n",
+            "CONNECT a HTTP/1.1",
+            "CONNECT a:b HTTP/1.1",
+            "CONNECT a:99999 HTTP/1.1",
+        ] {
             assert!(connect_target(bad).is_err(), "{bad}");
         }
     }

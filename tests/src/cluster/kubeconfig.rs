@@ -44,7 +44,8 @@ pub fn kubeconfig(cluster: &str, server: &str, ca: &str, user: &str, credential:
 pub async fn client(kubeconfig: &str) -> Result<Client> {
     let parsed = Kubeconfig::from_yaml(kubeconfig).context("not a kubeconfig")?;
     let config = Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await;
-    Client::try_from(config.context("the kubeconfig cannot be used")?).context("no client can be made from the kubeconfig")
+    Client::try_from(config.context("the kubeconfig cannot be used")?)
+        .context("no client can be made from the kubeconfig")
 }
 
 #[cfg(test)]

@@ -67,7 +67,8 @@ impl std::fmt::Debug for Local {
 impl Local {
     /// Makes the files and starts the servers; returns when the API server is ready and the nodes are there.
     pub(crate) async fn create(setup: LocalSetup) -> Result<Self> {
-        std::fs::create_dir_all(&setup.dir).with_context(|| format!("cannot create {}", setup.dir.display()))?;
+        std::fs::create_dir_all(&setup.dir)
+            .with_context(|| format!("cannot create {}", setup.dir.display()))?;
         let programs = setup.binaries.kubernetes(&setup.version).await?;
         let place = Place {
             name: setup.name.clone(),
@@ -144,7 +145,13 @@ impl Local {
     }
 
     pub(super) fn admin_kubeconfig(&self, server: &str) -> String {
-        kubeconfig(&self.place.name, server, &self.pki.ca_pem(), "testbed-admin", &Credential::Cert(self.admin.clone()))
+        kubeconfig(
+            &self.place.name,
+            server,
+            &self.pki.ca_pem(),
+            "testbed-admin",
+            &Credential::Cert(self.admin.clone()),
+        )
     }
 
     pub(super) async fn start(&self, client: &Client) -> Result<()> {

@@ -55,7 +55,10 @@ pub struct Cluster {
 impl std::fmt::Debug for Cluster {
     /// Without the kubeconfig, which holds a key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cluster").field("name", &self.name).field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Cluster")
+            .field("name", &self.name)
+            .field("server", &self.server)
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,7 +78,13 @@ impl Cluster {
     }
 
     /// A cluster of the user. `kubeconfig` has one context; it is written to `path`.
-    pub(crate) async fn external(name: String, kubeconfig: String, server: String, ca: String, path: PathBuf) -> Result<Self> {
+    pub(crate) async fn external(
+        name: String,
+        kubeconfig: String,
+        server: String,
+        ca: String,
+        path: PathBuf,
+    ) -> Result<Self> {
         write_private(&path, &kubeconfig)?;
         let client = kubeconfig::client(&kubeconfig).await?;
         Ok(Self { name, server, ca, kubeconfig, path, client, local: None })
@@ -129,7 +138,12 @@ impl Cluster {
     ///
     /// # Errors
     /// Errors of the API.
-    pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str, route: Route) -> Result<String> {
+    pub async fn service_account_kubeconfig(
+        &self,
+        namespace: &str,
+        name: &str,
+        route: Route,
+    ) -> Result<String> {
         let apply = PatchParams::apply("testbed").force();
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         Api::<Namespace>::all(self.client())
@@ -177,7 +191,7 @@ impl Cluster {
         Ok(info.with_context(|| format!("{} does not answer", self.name))?.git_version)
     }
 
-    /// Writes since the API server's start, from its metrics.
+    /// Writes since the API server's start, from its metrics. Those that were refused for lack of permission are not in it.
     ///
     /// # Errors
     /// When it does not answer.
@@ -188,7 +202,9 @@ impl Cluster {
     }
 
     fn local(&self) -> Result<&Local> {
-        self.local.as_ref().ok_or_else(|| anyhow!("{} is your own cluster: only the test bed's can do this", self.name))
+        self.local
+            .as_ref()
+            .ok_or_else(|| anyhow!("{} is your own cluster: only the test bed's can do this", self.name))
     }
 
     /// Ends the API server and the controller manager; data, ports and running pods stay.
@@ -286,5 +302,6 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).with_context(|| format!("cannot write {}", path.display()))
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair, KeyUsagePurpose,
 };
 
 /// A CA whose files lie in one folder.
@@ -80,7 +80,9 @@ impl Pki {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
-        let cert = params.signed_by(&key, &self.ca).with_context(|| format!("cannot sign a certificate for {user}"))?;
+        let cert = params
+            .signed_by(&key, &self.ca)
+            .with_context(|| format!("cannot sign a certificate for {user}"))?;
         Ok(ClientCert { cert: cert.pem(), key: key.serialize_pem() })
     }
 

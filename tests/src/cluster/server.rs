@@ -90,7 +90,8 @@ impl Place {
 pub(super) fn apiserver(program: &Path, place: &Place, pki: &Pki) -> Result<Spec> {
     let egress_config = place.dir.join("egress.yaml");
     let policy = place.dir.join("audit-policy.yaml");
-    std::fs::write(&egress_config, egress::selector_config(&place.egress_socket())).context("cannot write egress.yaml")?;
+    std::fs::write(&egress_config, egress::selector_config(&place.egress_socket()))
+        .context("cannot write egress.yaml")?;
     std::fs::write(&policy, audit::POLICY).context("cannot write audit-policy.yaml")?;
     let args = [
         format!("--secure-port={}", place.port),

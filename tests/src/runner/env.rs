@@ -67,7 +67,8 @@ fn value(pod: &Pod, container: &Container, variable: &EnvVar) -> Option<String> 
         "cpu" => NODE_CPUS * 1000,
         _ => NODE_MEMORY * 1000,
     });
-    let divisor = reference.divisor.as_ref().and_then(|divisor| self::milli(&divisor.0)).filter(|divisor| *divisor > 0);
+    let divisor =
+        reference.divisor.as_ref().and_then(|divisor| self::milli(&divisor.0)).filter(|divisor| *divisor > 0);
     // Rounded up, as the kubelet does.
     let divisor = divisor.unwrap_or(1000);
     Some(((milli + divisor - 1) / divisor).to_string())
@@ -79,7 +80,8 @@ pub(super) fn field(pod: &Pod, path: &str) -> Option<String> {
     let spec = pod.spec.as_ref();
     let status = pod.status.as_ref();
     let lines = |map: Option<&std::collections::BTreeMap<String, String>>| {
-        let lines: Vec<_> = map.into_iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
+        let lines: Vec<_> =
+            map.into_iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
         lines.join("\n")
     };
     match path {
@@ -141,9 +143,15 @@ mod tests {
 
     #[test]
     fn quantities() {
-        for (text, expected) in [("1", Some(1000)), ("500m", Some(500)), ("1.5", Some(1500)), ("2Gi", Some(2_147_483_648_000)),
-            ("x", None), ("", None), ("99999999999Gi", None)]
-        {
+        for (text, expected) in [
+            ("1", Some(1000)),
+            ("500m", Some(500)),
+            ("1.5", Some(1500)),
+            ("2Gi", Some(2_147_483_648_000)),
+            ("x", None),
+            ("", None),
+            ("99999999999Gi", None),
+        ] {
             assert_eq!(milli(text), expected, "{text}");
         }
     }

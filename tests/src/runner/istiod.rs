@@ -80,7 +80,13 @@ pub(super) struct Home {
 ///
 /// # Errors
 /// What a kubelet would report as a container that cannot be started.
-pub(super) async fn start(client: &Client, home: &Home, pod: &Pod, version: &str, binary: &Path) -> Result<Entry> {
+pub(super) async fn start(
+    client: &Client,
+    home: &Home,
+    pod: &Pod,
+    version: &str,
+    binary: &Path,
+) -> Result<Entry> {
     let spec = pod.spec.as_ref().context("a pod without spec")?;
     let container = spec.containers.first().context("a pod without containers")?;
     let (namespace, name) =
@@ -160,7 +166,8 @@ async fn referenced(client: &Client, pod: &Pod, reference: &KeyRef) -> Result<Op
         data.get(&reference.key).map(|value| String::from_utf8_lossy(&value.0).into_owned())
     } else {
         let map = Api::<ConfigMap>::namespaced(client.clone(), namespace).get_opt(&reference.object).await;
-        let data: BTreeMap<_, _> = map.context("cannot read a config map")?.and_then(|map| map.data).unwrap_or_default();
+        let data: BTreeMap<_, _> =
+            map.context("cannot read a config map")?.and_then(|map| map.data).unwrap_or_default();
         data.get(&reference.key).cloned()
     };
     if value.is_none() && !reference.optional {

@@ -18,12 +18,12 @@ use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::Setup;
 use super::image::{Image, image};
 use super::istiod::{self, Home};
 use super::processes::{ProcessState, Processes};
 use super::schedule::{NodeInfo, choose};
 use super::status::{Facts, State, completes, report};
-use super::Setup;
 use crate::binaries::Binaries;
 
 /// Pods that are worked on at the same time, in one cluster.
@@ -101,7 +101,12 @@ pub(super) fn run(context: Arc<Context>, wakes: mpsc::UnboundedReceiver<()>) -> 
 }
 
 impl Context {
-    pub(super) fn new(client: Client, setup: &Setup, nodes: Vec<NodeInfo>, processes: Arc<Processes>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        setup: &Setup,
+        nodes: Vec<NodeInfo>,
+        processes: Arc<Processes>,
+    ) -> Self {
         Self {
             client,
             home: Home {
@@ -161,7 +166,10 @@ impl Context {
         if pod.spec.as_ref().is_none_or(|spec| spec.node_name.as_deref().unwrap_or_default().is_empty()) {
             return self.bind(pod, &api).await;
         }
-        if matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")) {
+        if matches!(
+            pod.status.as_ref().and_then(|status| status.phase.as_deref()),
+            Some("Succeeded" | "Failed")
+        ) {
             return Ok(Action::await_change());
         }
         let (state, restarts) = self.state(pod, &uid).await;
@@ -178,8 +186,11 @@ impl Context {
 
     async fn bind(&self, pod: &Pod, api: &Api<Pod>) -> anyhow::Result<Action> {
         // Pods of another scheduler are its own business, as are gated ones.
-        let gated = pod.spec.as_ref().is_some_and(|spec| spec.scheduling_gates.iter().flatten().next().is_some());
-        let Some(node) = choose(pod, &self.nodes, self.turn.fetch_add(1, Ordering::Relaxed)).filter(|_| !gated) else {
+        let gated =
+            pod.spec.as_ref().is_some_and(|spec| spec.scheduling_gates.iter().flatten().next().is_some());
+        let Some(node) =
+            choose(pod, &self.nodes, self.turn.fetch_add(1, Ordering::Relaxed)).filter(|_| !gated)
+        else {
             return Ok(Action::await_change());
         };
         let target = ObjectReference {
@@ -225,7 +236,9 @@ impl Context {
             }
         }
         match self.processes.state(uid) {
-            Some((ProcessState::Running { healthy }, restarts)) => (State::Running { ready: healthy && !held }, restarts),
+            Some((ProcessState::Running { healthy }, restarts)) => {
+                (State::Running { ready: healthy && !held }, restarts)
+            }
             Some((ProcessState::BackOff { last_exit }, restarts)) => {
                 let message = format!("back-off restarting failed container: {last_exit}");
                 (State::Waiting { reason: "CrashLoopBackOff".to_owned(), message }, restarts)

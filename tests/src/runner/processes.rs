@@ -185,7 +185,9 @@ impl Processes {
                 due.push((uid.clone(), entry.ports.http));
             }
         }
-        let answers = futures::future::join_all(due.into_iter().map(|(uid, port)| async move { (uid, ready(port).await) }));
+        let answers = futures::future::join_all(
+            due.into_iter().map(|(uid, port)| async move { (uid, ready(port).await) }),
+        );
         for (uid, healthy) in answers.await {
             if let Some(entry) = self.entries().get_mut(&uid)
                 && entry.process.is_some()

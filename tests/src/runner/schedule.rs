@@ -22,11 +22,11 @@ pub(super) fn choose<'a>(pod: &Pod, nodes: &'a [NodeInfo], turn: usize) -> Optio
 
 fn allowed(pod: &Pod, node: &NodeInfo) -> bool {
     let Some(spec) = &pod.spec else { return true };
-    let selected = spec.node_selector.iter().flatten().all(|(key, value)| node.labels.get(key) == Some(value));
-    let required = spec
-        .affinity
-        .as_ref()
-        .and_then(|affinity| affinity.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref());
+    let selected =
+        spec.node_selector.iter().flatten().all(|(key, value)| node.labels.get(key) == Some(value));
+    let required = spec.affinity.as_ref().and_then(|affinity| {
+        affinity.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()
+    });
     let affine = required.is_none_or(|required| {
         required.node_selector_terms.iter().any(|term| {
             let labels = term.match_expressions.iter().flatten();
@@ -62,7 +62,10 @@ mod tests {
 
     fn nodes() -> Vec<NodeInfo> {
         ["a", "b"]
-            .map(|name| NodeInfo { name: name.into(), labels: BTreeMap::from([("zone".to_owned(), name.to_owned())]) })
+            .map(|name| NodeInfo {
+                name: name.into(),
+                labels: BTreeMap::from([("zone".to_owned(), name.to_owned())]),
+            })
             .into()
     }
 

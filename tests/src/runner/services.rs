@@ -29,7 +29,8 @@ pub(super) async fn run(client: Client, index: u8) {
         let namespace = service.namespace().unwrap_or_default();
         let api = Api::<Service>::namespaced(client.clone(), &namespace);
         let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": ip}]}}});
-        let patched = api.patch_status(&service.name_any(), &PatchParams::default(), &Patch::Merge(&status)).await;
+        let patched =
+            api.patch_status(&service.name_any(), &PatchParams::default(), &Patch::Merge(&status)).await;
         if let Err(error) = patched {
             tracing::debug!("no address for service {namespace}/{}: {error}", service.name_any());
         }

@@ -1,8 +1,8 @@
 //! The status that a kubelet would report of a pod. Pure.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
-    PodCondition, PodIP, PodStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, Pod, PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -55,11 +55,15 @@ fn desired(pod: &Pod, old: &PodStatus, facts: &Facts, now: &Time) -> PodStatus {
     let waiting = matches!(facts.state, State::Waiting { .. });
     let ready = facts.state == (State::Running { ready: true });
     let statuses = |containers: &[Container], old: Option<&Vec<ContainerStatus>>, init: bool| {
-        containers.iter().map(|container| container_status(container, old, facts, now, init)).collect::<Vec<_>>()
+        containers
+            .iter()
+            .map(|container| container_status(container, old, facts, now, init))
+            .collect::<Vec<_>>()
     };
     let init = spec.init_containers.unwrap_or_default();
     // A pod with gates is ready when whoever owns each gate has said so.
-    let gates = spec.readiness_gates.iter().flatten().all(|gate| condition_is_true(old, &gate.condition_type));
+    let gates =
+        spec.readiness_gates.iter().flatten().all(|gate| condition_is_true(old, &gate.condition_type));
     let mut status = PodStatus {
         phase: Some(
             match facts.state {
@@ -73,7 +77,8 @@ fn desired(pod: &Pod, old: &PodStatus, facts: &Facts, now: &Time) -> PodStatus {
         pod_ip: Some(facts.ip.clone()),
         pod_ips: Some(vec![PodIP { ip: facts.ip.clone() }]),
         start_time: Some(started),
-        init_container_statuses: (!init.is_empty()).then(|| statuses(&init, old.init_container_statuses.as_ref(), true)),
+        init_container_statuses: (!init.is_empty())
+            .then(|| statuses(&init, old.init_container_statuses.as_ref(), true)),
         container_statuses: Some(statuses(&spec.containers, old.container_statuses.as_ref(), false)),
         conditions: old.conditions.clone(),
         qos_class: old.qos_class.clone(),
@@ -118,7 +123,8 @@ fn container_status(
     };
     let (state, ready, running) = match &facts.state {
         State::Waiting { reason, message } => {
-            let waiting = ContainerStateWaiting { reason: Some(reason.clone()), message: Some(message.clone()) };
+            let waiting =
+                ContainerStateWaiting { reason: Some(reason.clone()), message: Some(message.clone()) };
             (ContainerState { waiting: Some(waiting), ..ContainerState::default() }, false, false)
         }
         State::Running { .. } if init && !sidecar => (ended(since), true, false),
@@ -172,7 +178,9 @@ fn set_condition(status: &mut PodStatus, kind: &str, value: bool, completed: boo
 /// What makes two reports different: everything but times.
 fn signature(status: &PodStatus) -> Vec<String> {
     let mut parts = vec![format!("{:?} {:?}", status.phase, status.pod_ip)];
-    parts.extend(status.conditions.iter().flatten().map(|c| format!("{}={} {:?}", c.type_, c.status, c.reason)));
+    parts.extend(
+        status.conditions.iter().flatten().map(|c| format!("{}={} {:?}", c.type_, c.status, c.reason)),
+    );
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
     parts.extend(containers.map(|container| {
         let state = container.state.as_ref();
@@ -244,9 +252,22 @@ mod tests {
         let status = report(&pod(), &facts(waiting), &now()).unwrap();
         assert_eq!(status.phase.as_deref(), Some("Pending"));
         let container = &status.container_statuses.unwrap()[0];
-        assert_eq!(container.state.as_ref().unwrap().waiting.as_ref().unwrap().reason.as_deref(), Some("ImagePullBackOff"));
+        assert_eq!(
+            container.state.as_ref().unwrap().waiting.as_ref().unwrap().reason.as_deref(),
+            Some("ImagePullBackOff")
+        );
         let status = report(&pod(), &facts(State::Completed), &now()).unwrap();
         assert_eq!(status.phase.as_deref(), Some("Succeeded"));
-        assert_eq!(status.container_statuses.unwrap()[0].state.as_ref().unwrap().terminated.as_ref().unwrap().exit_code, 0);
+        assert_eq!(
+            status.container_statuses.unwrap()[0]
+                .state
+                .as_ref()
+                .unwrap()
+                .terminated
+                .as_ref()
+                .unwrap()
+                .exit_code,
+            0
+        );
     }
 }

@@ -41,7 +41,12 @@ enum SourceKind {
 ///
 /// # Errors
 /// A missing config map or secret that is not optional, as a kubelet would say it.
-pub(super) async fn mount(client: &Client, pod: &Pod, container: &Container, root: &Path) -> Result<JoinSet<()>> {
+pub(super) async fn mount(
+    client: &Client,
+    pod: &Pod,
+    container: &Container,
+    root: &Path,
+) -> Result<JoinSet<()>> {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let mut tasks = JoinSet::new();
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
@@ -53,7 +58,12 @@ pub(super) async fn mount(client: &Client, pod: &Pod, container: &Container, roo
         for source in sources(volume, &dir) {
             let data = fetch(client, &namespace, &source).await?;
             if data.is_none() && !source.optional {
-                bail!("MountVolume.SetUp failed for volume \"{}\": {:?} \"{}\" not found", volume.name, source.kind, source.name);
+                bail!(
+                    "MountVolume.SetUp failed for volume \"{}\": {:?} \"{}\" not found",
+                    volume.name,
+                    source.kind,
+                    source.name
+                );
             }
             write_files(&source, data.as_ref());
             tasks.spawn(keep(client.clone(), namespace.clone(), source));
@@ -69,7 +79,9 @@ fn inside(root: &Path, mount: &str) -> Result<PathBuf> {
         match component {
             Component::Normal(part) => path.push(part),
             Component::RootDir | Component::CurDir => {}
-            Component::ParentDir | Component::Prefix(_) => bail!("mount path '{mount}' leaves the pod's folder"),
+            Component::ParentDir | Component::Prefix(_) => {
+                bail!("mount path '{mount}' leaves the pod's folder")
+            }
         }
     }
     Ok(path)
@@ -89,7 +101,12 @@ fn sources(volume: &Volume, dir: &Path) -> Vec<Source> {
         add(SourceKind::ConfigMap, &map.name, map.optional, map.items.as_ref());
     }
     if let Some(secret) = &volume.secret {
-        add(SourceKind::Secret, secret.secret_name.as_deref().unwrap_or_default(), secret.optional, secret.items.as_ref());
+        add(
+            SourceKind::Secret,
+            secret.secret_name.as_deref().unwrap_or_default(),
+            secret.optional,
+            secret.items.as_ref(),
+        );
     }
     for projection in volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten()) {
         if let Some(map) = &projection.config_map {
@@ -120,7 +137,8 @@ async fn write_projected(client: &Client, pod: &Pod, volume: &Volume, dir: &Path
 /// A token of the pod's service account, bound to the pod: it ends with it.
 pub(super) async fn token(client: &Client, pod: &Pod, audience: Option<&str>) -> Result<String> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
+    let account =
+        pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
     let request = TokenRequest {
         spec: TokenRequestSpec {
             audiences: audience.map(str::to_owned).into_iter().collect(),
@@ -155,8 +173,12 @@ fn secret_data(secret: Secret) -> Data {
 async fn fetch(client: &Client, namespace: &str, source: &Source) -> Result<Option<Data>> {
     let (client, name) = (client.clone(), source.name.as_str());
     let data = match source.kind {
-        SourceKind::ConfigMap => Api::namespaced(client, namespace).get_opt(name).await.map(|got| got.map(config_map_data)),
-        SourceKind::Secret => Api::namespaced(client, namespace).get_opt(name).await.map(|got| got.map(secret_data)),
+        SourceKind::ConfigMap => {
+            Api::namespaced(client, namespace).get_opt(name).await.map(|got| got.map(config_map_data))
+        }
+        SourceKind::Secret => {
+            Api::namespaced(client, namespace).get_opt(name).await.map(|got| got.map(secret_data))
+        }
     };
     data.with_context(|| format!("cannot read {:?} {namespace}/{name}", source.kind))
 }
@@ -245,7 +267,9 @@ mod tests {
             items: Vec::new(),
             dir: dir.path().to_path_buf(),
         };
-        let data = |keys: &[&str]| keys.iter().map(|key| ((*key).to_owned(), key.as_bytes().to_vec())).collect::<Data>();
+        let data = |keys: &[&str]| {
+            keys.iter().map(|key| ((*key).to_owned(), key.as_bytes().to_vec())).collect::<Data>()
+        };
         write_files(&source, Some(&data(&["a", "b"])));
         assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "a");
         write_files(&source, Some(&data(&["b"])));
