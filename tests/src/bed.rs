@@ -43,7 +43,7 @@ pub struct TestBed {
     pub registry: Registry,
     logs: PathBuf,
     // Fields are dropped in this order: etcd after the clusters, the folder last.
-    _etcd: Option<Process>,
+    etcd: Option<Process>,
     dir: TempDir,
 }
 
@@ -152,7 +152,7 @@ impl BedBuilder {
         });
         let mut clusters = try_join_all(clusters).await?.into_iter();
         let host = clusters.next().context("no host cluster")?;
-        Ok(TestBed { host, members: clusters.collect(), registry, logs, _etcd: Some(etcd), dir })
+        Ok(TestBed { host, members: clusters.collect(), registry, logs, etcd: Some(etcd), dir })
     }
 }
 
@@ -182,7 +182,7 @@ impl TestBed {
             .tempdir()
             .context("cannot create a temporary folder")?;
         let (host, members) = crate::external::clusters(kubeconfig, host_context, dir.path()).await?;
-        Ok(Self { host, members, registry, logs, _etcd: None, dir })
+        Ok(Self { host, members, registry, logs, etcd: None, dir })
     }
 
     /// A member by its name.
@@ -213,7 +213,7 @@ impl TestBed {
 
     /// Process id of etcd, where the bed has one.
     pub fn etcd_pid(&self) -> Option<u32> {
-        self._etcd.as_ref().map(Process::pid)
+        self.etcd.as_ref().map(Process::pid)
     }
 
     /// Ends everything and waits for it. Dropping does the same without waiting.

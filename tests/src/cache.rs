@@ -134,10 +134,10 @@ mod tests {
         let make = |text: &'static str| {
             move |to: PathBuf| async move { fs::write(to.join("x"), text).context("write") }
         };
-        let made = cache.get_or_make("bin", "a-1", &progress, make("first")).await.unwrap();
+        let entry = cache.get_or_make("bin", "a-1", &progress, make("first")).await.unwrap();
         let again = cache.get_or_make("bin", "a-1", &progress, make("second")).await.unwrap();
-        assert_eq!(made, again);
-        assert_eq!(fs::read_to_string(made.join("x")).unwrap(), "first");
+        assert_eq!(entry, again);
+        assert_eq!(fs::read_to_string(entry.join("x")).unwrap(), "first");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 //! In the sources the charts carry placeholders for version, hub and tag. A release replaces these texts and packs each chart; so do we,
 //! with fixed times, so that an archive's digest is the same on every machine.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -88,7 +89,8 @@ fn list(dir: &Path, version: &str) -> Result<Vec<ChartArchive>> {
 /// Lower-case hex.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        text.push_str(&format!("{byte:02x}"));
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
         text
     })
 }

@@ -23,7 +23,7 @@ async fn eventually<T, F: Future<Output = Result<Option<T>>>>(
 ) -> Result<T> {
     let started = Instant::now();
     let mut last = None;
-    while started.elapsed() < Duration::from_secs(60) {
+    while started.elapsed() < Duration::from_mins(1) {
         match ask().await {
             Ok(Some(value)) => return Ok(value),
             Ok(None) => {}
@@ -46,13 +46,12 @@ async fn pods(member: &Cluster, namespace: &str, labels: &str) -> Result<Vec<Pod
     Ok(api.list(&ListParams::default().labels(labels)).await?.items)
 }
 
-fn deployment(name: &str, image: &str, replicas: i32) -> Deployment {
-    serde_json::from_value(json!({
+fn deployment(name: &str, image: &str, replicas: i32) -> Result<Deployment> {
+    Ok(serde_json::from_value(json!({
         "metadata": {"name": name},
         "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}},
             "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "c", "image": image}]}}}
-    }))
-    .unwrap()
+    }))?)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +89,7 @@ async fn nodes_and_pods(member: &Cluster) -> Result<()> {
     ensure!(nodes.iter().all(|node| node.spec.as_ref().is_none_or(|spec| spec.taints.is_none())));
 
     let deployments = Api::<Deployment>::namespaced(member.client(), "default");
-    deployments.create(&PostParams::default(), &deployment("web", "nginx", 3)).await?;
+    deployments.create(&PostParams::default(), &deployment("web", "nginx", 3)?).await?;
     eventually("three ready pods", || async {
         let status = deployments.get("web").await?.status.unwrap_or_default();
         Ok((status.ready_replicas == Some(3)).then_some(()))
@@ -162,7 +161,7 @@ async fn audit_and_metrics(member: &Cluster) -> Result<()> {
 async fn held_pods(member: &Cluster) -> Result<()> {
     member.runner()?.hold_ready("held:1");
     let deployments = Api::<Deployment>::namespaced(member.client(), "default");
-    deployments.create(&PostParams::default(), &deployment("held", "example/held:1", 1)).await?;
+    deployments.create(&PostParams::default(), &deployment("held", "example/held:1", 1)?).await?;
     let running = || async {
         let pods = pods(member, "default", "app=held").await?;
         Ok(pods
@@ -176,7 +175,7 @@ async fn held_pods(member: &Cluster) -> Result<()> {
     deployments.delete("held", &DeleteParams::background()).await?;
 
     deployments
-        .create(&PostParams::default(), &deployment("unknown", "docker.io/istio/pilot:0.0.1", 1))
+        .create(&PostParams::default(), &deployment("unknown", "docker.io/istio/pilot:0.0.1", 1)?)
         .await?;
     let waiting = eventually("the reason", || async {
         let pods = pods(member, "default", "app=unknown").await?;
@@ -222,7 +221,7 @@ async fn faults(member: &Cluster) -> Result<()> {
     member.start().await?;
     direct.get("default").await?;
     let deployments = Api::<Deployment>::namespaced(member.client(), "default");
-    deployments.create(&PostParams::default(), &deployment("after", "nginx", 1)).await?;
+    deployments.create(&PostParams::default(), &deployment("after", "nginx", 1)?).await?;
     eventually("a pod after the restart", || async {
         Ok((deployments.get("after").await?.status.unwrap_or_default().ready_replicas == Some(1))
             .then_some(()))
@@ -351,7 +350,7 @@ async fn istio(bed: &TestBed, member: &Cluster) -> Result<()> {
         .create(&PostParams::default(), &serde_json::from_value(mesh)?)
         .await?;
     let deployments = Api::<Deployment>::namespaced(member.client(), "mesh");
-    deployments.create(&PostParams::default(), &deployment("app", "nginx", 1)).await?;
+    deployments.create(&PostParams::default(), &deployment("app", "nginx", 1)?).await?;
     let pod = eventually("an injected pod", || async {
         Ok(pods(member, "mesh", "app=app").await?.into_iter().find(|pod| is(pod, "Ready")))
     })

@@ -1,6 +1,7 @@
 //! Runs the Go command: downloads modules and builds programs of them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -91,7 +92,7 @@ async fn run_build(work: &Path, out: &Path, stack: Stack<'_>) -> Result<()> {
     }
     let mut linker = String::from("-s -w");
     for (variable, value) in &stack.linker {
-        linker.push_str(&format!(" -X {variable}={value}"));
+        write!(linker, " -X {variable}={value}")?;
     }
     let log_path = work.join("build.log");
     let log = fs::File::create(&log_path).with_context(|| format!("cannot create {}", log_path.display()))?;

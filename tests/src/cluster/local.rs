@@ -19,7 +19,7 @@ use crate::process::{Process, Signal, Watchdog};
 use crate::runner::{NodeRunner, Processes, Setup};
 
 /// How long a server may take to become ready; ten of them may start at once on two cores.
-const READY_TIMEOUT: Duration = Duration::from_secs(180);
+const READY_TIMEOUT: Duration = Duration::from_mins(3);
 /// How long a server may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 
