@@ -1,6 +1,7 @@
 //! The engine: takes events from the host and the members one after the other, plans what has changed, and hands the
 //! steps to the members' workers. It never waits for a server.
 
+mod announce;
 mod host;
 mod object;
 mod steps;
@@ -13,6 +14,7 @@ use crate::{
     render::Owner,
     worker::{WriteError, Written},
 };
+use announce::Announcer;
 use fedistio_crds::{FederatedStatus, FederatedTypeConfig, ResourceType};
 use host::{HostObject, watch_types};
 use kube::Client;
@@ -63,6 +65,7 @@ pub(crate) struct Engine {
     host: Client,
     fleet: Fleet,
     metrics: Metrics,
+    announcer: Announcer,
     sender: mpsc::UnboundedSender<Event>,
     clusters: BTreeMap<String, ClusterView>,
     /// By name of the type config.
@@ -91,6 +94,7 @@ pub async fn run_engine(host: Client, fleet: Fleet, metrics: Metrics, started: w
     let _guard = AbortOnDrop(types);
     let clusters = fleet.views();
     let mut engine = Engine {
+        announcer: Announcer::new(host.clone()),
         host,
         fleet,
         metrics,

@@ -2,7 +2,7 @@
 
 use crate::{
     engine::{
-        Engine, Event, STATUS_PATIENCE,
+        Engine, Event, STATUS_PATIENCE, announce,
         host::{write_finalizers, write_status},
         object::{Copy, Manifests, Object},
     },
@@ -74,6 +74,10 @@ impl Engine {
                 }
                 Step::Delete => self.delete(object, &cluster),
             }
+            let before = object.copies.get_mut(&cluster).and_then(|copy| copy.verdict.take());
+            if let Some(news) = announce::news(&cluster, before.as_ref(), &verdict) {
+                self.announcer.publish(object, news, &mut self.host_writes);
+            }
             if let Some(copy) = object.copies.get_mut(&cluster) {
                 copy.verdict = Some(verdict);
             }
@@ -144,6 +148,9 @@ impl Engine {
         let manifest = manifests.get(cluster).cloned();
         let manifest = manifest.or_else(|| object.manifest_for(self.clusters.get(&**cluster)?));
         let (Some(manifest), Some(member)) = (manifest, self.fleet.member(cluster)) else { return };
+        if drift {
+            self.announcer.publish(object, announce::drift(cluster), &mut self.host_writes);
+        }
         self.sequence += 1;
         let (task, sequence) = (InFlight::Apply(manifest.hash), self.sequence);
         let Some(copy) = object.copies.get_mut(cluster) else { return };
