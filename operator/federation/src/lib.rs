@@ -5,11 +5,14 @@
 
 pub mod cluster;
 mod engine;
+mod hash;
 mod metrics;
 pub mod observe;
 pub mod placement;
 pub mod plan;
 pub mod render;
+pub mod revision;
+pub mod rollout;
 mod status;
 pub mod worker;
 

@@ -1,6 +1,6 @@
 //! The desired state of one object in one cluster.
 
-use crate::render::retain::RetainPath;
+use crate::{hash::hash, render::retain::RetainPath};
 use fedistio_crds::{ANNOTATION_HASH, ANNOTATION_OWNER, LABEL_MANAGED, ResourceType};
 use serde_json::{Map, Value};
 use std::{fmt, sync::Arc};
@@ -272,27 +272,6 @@ fn drop_nulls(value: &mut Value) {
         Value::Array(list) => list.iter_mut().for_each(drop_nulls),
         _ => {}
     }
-}
-
-/// FNV-1a (64 bits) over the canonical JSON text: serde_json's maps are sorted, so equal values give equal texts.
-/// Not for secrets or against attackers; it only has to be stable across releases, which std's hasher is not.
-fn hash(value: &Value) -> u64 {
-    struct Fnv(u64);
-    impl std::io::Write for Fnv {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            for byte in bytes {
-                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut fnv = Fnv(0xcbf2_9ce4_8422_2325);
-    // Writing a Value into this writer can't fail: it has only string keys and the writer takes all bytes.
-    let _ = serde_json::to_writer(&mut fnv, value);
-    fnv.0
 }
 
 #[cfg(test)]
