@@ -1,150 +1,181 @@
-//! Revisions: immutable copies of the part of a spec that rolls out, kept on the host as `ControllerRevision`s, as StatefulSets do.
+//! Revisions: every accepted spec that a rollout hands out, kept as an immutable `ControllerRevision` on the host, as StatefulSets do.
 
-use crate::{hash::hash, render::Owner};
-use k8s_openapi::{
-    api::apps::v1::ControllerRevision,
-    apimachinery::pkg::{apis::meta::v1::ObjectMeta, runtime::RawExtension},
-};
+use fedistio_crds::OPERATOR_NAMESPACE;
+use k8s_openapi::{api::apps::v1::ControllerRevision, apimachinery::pkg::runtime::RawExtension};
 use kube::{
     Api, Client,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
 };
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-/// Label: hash of the owner, by which its revisions are found.
-const LABEL_OWNER: &str = "fedistio.io/revision-of";
-/// Revisions that no cluster needs and that are kept for a way back.
-const KEPT: usize = 10;
-/// A Kubernetes name has no more characters.
-const LONGEST_NAME: usize = 253;
+/// Label on every stored revision: UID of the object to which it belongs.
+const LABEL_OWNER_UID: &str = "fedistio.io/owner-uid";
+/// So many are kept besides those in use, as a Deployment keeps its ReplicaSets.
+const HISTORY: usize = 10;
+/// No request to the host takes longer.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a revision can't be kept or read.
+/// A stored spec.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revision {
+    /// Name of the `ControllerRevision`.
+    pub name: String,
+    /// Counts up with each new spec.
+    pub number: i64,
+    /// The parts of the spec that roll out.
+    pub data: Value,
+}
+
+/// The store does not work.
 #[derive(Debug, thiserror::Error)]
 pub enum RevisionError {
-    /// The host refused.
-    #[error("ControllerRevision {name}: {source}; check the operator's role on the host")]
-    Host {
-        /// Name of the revision.
-        name: String,
-        /// What the host says.
-        source: Box<kube::Error>,
-    },
-    /// Somebody changed or replaced a revision.
-    #[error("ControllerRevision {name} does not hold what its name says; delete it, it is made anew")]
-    Tampered {
-        /// Name of the revision.
-        name: String,
-    },
+    /// The host answered with an error.
+    #[error("revisions can't be stored on the host: {0}")]
+    Host(#[from] kube::Error),
+    /// No answer in time.
+    #[error("the host does not answer within {} s", TIMEOUT.as_secs())]
+    TimedOut,
 }
 
-/// The revisions of one federated object.
-#[derive(Clone)]
-pub struct Revisions {
-    api: Api<ControllerRevision>,
-    owner: Owner,
+/// The revisions of one object, as they are on the host.
+#[derive(Clone, Debug, Default)]
+pub struct RevisionStore {
+    revisions: BTreeMap<String, Revision>,
 }
 
-/// Name of the revision of `owner` with this content. Equal content has an equal name, so going back finds the old revision.
-pub fn revision_name(owner: &Owner, data: &Value) -> String {
-    let text = format!("{:016x}", hash(data));
-    let hash = &text[6..];
-    let mut name = owner.kind.to_lowercase();
-    for part in [&*owner.namespace, &*owner.name] {
-        if !part.is_empty() {
-            name.push('-');
-            name.push_str(part);
-        }
-    }
-    let room = LONGEST_NAME - 1 - hash.len();
-    name.truncate(room);
-    format!("{}-{hash}", name.trim_end_matches(['-', '.']))
-}
-
-fn owner_label(owner: &Owner) -> String {
-    format!("{:016x}", hash(&Value::from(owner.to_string())))
-}
-
-impl Revisions {
-    /// The revisions of `owner`, kept in `namespace` of the host.
-    pub fn new(host: Client, namespace: &str, owner: Owner) -> Self {
-        Self { api: Api::namespaced(host, namespace), owner }
-    }
-
-    /// Keeps `data` and returns the revision's name. What is there already is not written again.
+impl RevisionStore {
+    /// Reads the revisions of the object with this UID.
     ///
     /// # Errors
-    /// When the host refuses, or a revision of that name holds something else.
-    pub async fn keep(&self, data: &Value, number: i64) -> Result<String, RevisionError> {
-        let name = revision_name(&self.owner, data);
-        if let Some(found) = self.get(&name).await? {
-            return if found == *data { Ok(name) } else { Err(RevisionError::Tampered { name }) };
+    /// When the host can't be asked.
+    pub async fn load(client: &Client, owner_uid: &str) -> Result<Self, RevisionError> {
+        let selector = ListParams::default().labels(&format!("{LABEL_OWNER_UID}={owner_uid}"));
+        let list = bounded(api(client).list(&selector)).await?;
+        let revisions = list
+            .into_iter()
+            .filter_map(|stored| {
+                let name = stored.metadata.name?;
+                Some((name.clone(), Revision { name, number: stored.revision, data: stored.data?.0 }))
+            })
+            .collect();
+        Ok(Self { revisions })
+    }
+
+    /// The stored spec of that name.
+    pub fn get(&self, name: &str) -> Option<&Revision> {
+        self.revisions.get(name)
+    }
+
+    /// The name of the revision with this content; it is stored first where it is new. Content that was there before keeps its name, so
+    /// that a spec that is set back is the old revision.
+    ///
+    /// # Errors
+    /// When the host can't be asked.
+    pub async fn ensure(
+        &mut self,
+        client: &Client,
+        kind: &str,
+        name: &str,
+        owner_uid: &str,
+        data: &Value,
+    ) -> Result<String, RevisionError> {
+        if let Some(known) = self.find(data) {
+            return Ok(known.to_owned());
         }
-        let labels = BTreeMap::from([(LABEL_OWNER.to_owned(), owner_label(&self.owner))]);
-        let revision = ControllerRevision {
-            metadata: ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() },
-            data: Some(RawExtension(data.clone())),
-            revision: number,
+        let next = self.next(kind, name, data);
+        let object = ControllerRevision {
+            metadata: ObjectMeta {
+                name: Some(next.name.clone()),
+                namespace: Some(OPERATOR_NAMESPACE.to_owned()),
+                labels: Some([(LABEL_OWNER_UID.to_owned(), owner_uid.to_owned())].into()),
+                ..ObjectMeta::default()
+            },
+            data: Some(RawExtension(next.data.clone())),
+            revision: next.number,
         };
-        match self.api.create(&PostParams::default(), &revision).await {
-            Ok(_) => Ok(name),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(name),
-            Err(source) => Err(RevisionError::Host { name, source: Box::new(source) }),
-        }
-    }
-
-    /// What a revision holds; `None` where it is gone.
-    ///
-    /// # Errors
-    /// When the host refuses.
-    pub async fn get(&self, name: &str) -> Result<Option<Value>, RevisionError> {
-        let host = |source| RevisionError::Host { name: name.to_owned(), source: Box::new(source) };
-        let found = self.api.get_opt(name).await.map_err(host)?;
-        Ok(found.and_then(|revision| revision.data).map(|data| data.0))
-    }
-
-    /// Removes the oldest revisions beyond the last ten, but none of `used`.
-    ///
-    /// # Errors
-    /// When the host refuses.
-    pub async fn prune(&self, used: &BTreeSet<String>) -> Result<(), RevisionError> {
-        let host = |source| RevisionError::Host { name: self.owner.to_string(), source: Box::new(source) };
-        let params = ListParams::default().labels(&format!("{LABEL_OWNER}={}", owner_label(&self.owner)));
-        let list = self.api.list(&params).await.map_err(host)?;
-        for name in superfluous(list.items, used) {
-            match self.api.delete(&name, &DeleteParams::default()).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => return Err(host(error)),
+        match bounded(api(client).create(&PostParams::default(), &object)).await {
+            Ok(_) => {}
+            // An earlier answer was lost, or an object of that name was deleted and made again: the name holds the content's hash.
+            Err(RevisionError::Host(kube::Error::Api(status))) if status.code == 409 => {
+                bounded(api(client).delete(&next.name, &DeleteParams::default())).await?;
+                bounded(api(client).create(&PostParams::default(), &object)).await?;
             }
+            Err(error) => return Err(error),
         }
-        Ok(())
+        let name = next.name.clone();
+        self.revisions.insert(name.clone(), next);
+        Ok(name)
     }
 
-    /// Removes every revision: the federated object is gone.
+    /// Deletes the oldest revisions that nothing uses, keeping [`HISTORY`] of them. Returns how many went.
     ///
     /// # Errors
-    /// When the host refuses.
-    pub async fn remove_all(&self) -> Result<(), RevisionError> {
-        let host = |source| RevisionError::Host { name: self.owner.to_string(), source: Box::new(source) };
-        let params = ListParams::default().labels(&format!("{LABEL_OWNER}={}", owner_label(&self.owner)));
-        for revision in self.api.list(&params).await.map_err(host)?.items {
-            let name = revision.metadata.name.unwrap_or_default();
-            match self.api.delete(&name, &DeleteParams::default()).await {
+    /// When the host can't be asked.
+    pub async fn prune(
+        &mut self,
+        client: &Client,
+        in_use: &BTreeSet<String>,
+        all: bool,
+    ) -> Result<usize, RevisionError> {
+        let old = self.superfluous(in_use, if all { 0 } else { HISTORY });
+        for name in &old {
+            match bounded(api(client).delete(name, &DeleteParams::default())).await {
                 Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => return Err(host(error)),
+                Err(RevisionError::Host(kube::Error::Api(status))) if status.code == 404 => {}
+                Err(error) => return Err(error),
             }
+            self.revisions.remove(name);
         }
-        Ok(())
+        Ok(old.len())
+    }
+
+    fn find(&self, data: &Value) -> Option<&str> {
+        self.revisions.values().find(|revision| revision.data == *data).map(|revision| revision.name.as_str())
+    }
+
+    fn next(&self, kind: &str, name: &str, data: &Value) -> Revision {
+        let number = self.revisions.values().map(|revision| revision.number).max().unwrap_or(0) + 1;
+        let prefix = format!("{}-{name}", kind.to_lowercase());
+        // Two contents of one hash: the next number makes another name.
+        let name = (0u64..)
+            .map(|salt| format!("{prefix}-{}", hash10(data, salt)))
+            .find(|name| !self.revisions.contains_key(name))
+            .unwrap_or(prefix);
+        Revision { name, number, data: data.clone() }
+    }
+
+    fn superfluous(&self, in_use: &BTreeSet<String>, keep: usize) -> Vec<String> {
+        let mut unused: Vec<&Revision> =
+            self.revisions.values().filter(|revision| !in_use.contains(&revision.name)).collect();
+        unused.sort_by_key(|revision| revision.number);
+        let surplus = unused.len().saturating_sub(keep);
+        unused.into_iter().take(surplus).map(|revision| revision.name.clone()).collect()
     }
 }
 
-/// Pure: the unused revisions beyond the newest [`KEPT`].
-fn superfluous(mut revisions: Vec<ControllerRevision>, used: &BTreeSet<String>) -> Vec<String> {
-    revisions.sort_by_key(|revision| std::cmp::Reverse(revision.revision));
-    let names = revisions.into_iter().filter_map(|revision| revision.metadata.name);
-    names.filter(|name| !used.contains(name)).skip(KEPT).collect()
+fn api(client: &Client) -> Api<ControllerRevision> {
+    Api::namespaced(client.clone(), OPERATOR_NAMESPACE)
+}
+
+async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RevisionError> {
+    match tokio::time::timeout(TIMEOUT, request).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(RevisionError::TimedOut),
+    }
+}
+
+/// Ten hex digits of FNV-1a (64 bits) over the canonical JSON text: stable across releases, which std's hasher is not.
+fn hash10(data: &Value, salt: u64) -> String {
+    let text = data.to_string();
+    let hash = text
+        .bytes()
+        .chain(salt.to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{:010x}", hash >> 24)
 }
 
 #[cfg(test)]
@@ -152,35 +183,50 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn owner() -> Owner {
-        Owner { kind: "FederatedIstio".into(), namespace: "".into(), name: "mesh".into() }
+    fn store(numbers: &[i64]) -> RevisionStore {
+        let mut store = RevisionStore::default();
+        for number in numbers {
+            let mut revision = store.next("FederatedIstio", "prod", &json!({"version": number}));
+            revision.number = *number;
+            store.revisions.insert(revision.name.clone(), revision);
+        }
+        store
     }
 
     #[test]
-    fn equal_content_has_an_equal_name() {
-        let name = revision_name(&owner(), &json!({"template": {"version": "1.28.2"}}));
-        assert!(name.starts_with("federatedistio-mesh-"), "{name}");
-        assert_eq!(name, revision_name(&owner(), &json!({"template": {"version": "1.28.2"}})));
-        assert_ne!(name, revision_name(&owner(), &json!({"template": {"version": "1.29.1"}})));
+    fn content_names_a_revision() {
+        let store = store(&[1, 2]);
+        let known = store.find(&json!({"version": 1})).unwrap();
+        assert!(known.starts_with("federatedistio-prod-") && known.len() == "federatedistio-prod-".len() + 10);
+        assert_eq!(store.get(known).unwrap().data, json!({"version": 1}));
+        let next = store.next("FederatedIstio", "prod", &json!({"version": 3}));
+        assert_eq!(next.number, 3);
+        assert_eq!(next.name, store.next("FederatedIstio", "prod", &json!({"version": 3})).name);
+        assert!(store.get(&next.name).is_none());
     }
 
     #[test]
-    fn long_names_stay_names() {
-        let owner = Owner { name: "a".repeat(253).into(), ..owner() };
-        assert!(revision_name(&owner, &json!({})).len() <= LONGEST_NAME);
+    fn a_name_that_is_taken_is_not_given_again() {
+        let mut store = store(&[1]);
+        let next = store.next("FederatedIstio", "prod", &json!({"version": 9}));
+        store.revisions.insert(next.name.clone(), Revision { data: json!("other"), ..next.clone() });
+        assert_ne!(store.next("FederatedIstio", "prod", &json!({"version": 9})).name, next.name);
     }
 
     #[test]
-    fn used_and_recent_revisions_are_kept() {
-        let revisions = (0..20)
-            .map(|number| ControllerRevision {
-                metadata: ObjectMeta { name: Some(format!("r{number}")), ..ObjectMeta::default() },
-                data: None,
-                revision: number,
-            })
+    fn the_oldest_unused_go() {
+        let numbers: Vec<i64> = (1..=15).collect();
+        let store = store(&numbers);
+        let used: BTreeSet<String> = store
+            .revisions
+            .values()
+            .filter(|revision| [1, 15].contains(&revision.number))
+            .map(|revision| revision.name.clone())
             .collect();
-        let gone = superfluous(revisions, &BTreeSet::from(["r0".to_owned()]));
-        assert_eq!(gone.len(), 9);
-        assert!(!gone.contains(&"r0".to_owned()) && !gone.contains(&"r19".to_owned()));
+        let mut gone: Vec<i64> =
+            store.superfluous(&used, HISTORY).iter().map(|name| store.get(name).unwrap().number).collect();
+        gone.sort_unstable();
+        assert_eq!(gone, [2, 3, 4]);
+        assert_eq!(store.superfluous(&BTreeSet::new(), 0).len(), 15);
     }
 }
