@@ -8,15 +8,11 @@ use fedistio_tests::{
 use kube::{
     Api,
     api::{DeleteParams, DynamicObject, Patch, PatchParams},
-    core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use std::time::Duration;
 
-/// Generous: these tests check that things happen, not how fast.
-const SOON: Duration = Duration::from_secs(30);
-/// A time in which something would have happened that must not.
-const QUIET: Duration = Duration::from_secs(3);
+mod common;
+use common::{QUIET, SOON, TYPES, api, entry, gone, status_of};
 
 struct World {
     bed: TestBed,
@@ -68,17 +64,6 @@ async fn scenarios(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-fn api(cluster: &Cluster, api_version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-    if namespace.is_empty() {
-        Api::all_with(cluster.client(), &resource)
-    } else {
-        Api::namespaced_with(cluster.client(), namespace, &resource)
-    }
-}
-
-const TYPES: &str = "types.fedistio.io/v1alpha1";
 const NETWORKING: &str = "networking.istio.io/v1";
 
 fn virtual_services(cluster: &Cluster) -> Api<DynamicObject> {
@@ -105,34 +90,17 @@ fn route(host: &str) -> Value {
     json!({"spec": {"hosts": [host], "http": [{"route": [{"destination": {"host": host}}]}]}})
 }
 
-async fn status_of(api: &Api<DynamicObject>, name: &str) -> Result<Value> {
-    Ok(api.get(name).await?.data["status"].clone())
-}
-
-/// Waits until the status of a federated object speaks of its present generation and fulfils `test`.
 async fn wait_status(
     api: &Api<DynamicObject>,
     name: &str,
     what: &str,
     test: impl Fn(&Value) -> bool,
 ) -> Result<Value> {
-    eventually(what, SOON, || async {
-        let object = api.get(name).await?;
-        let status = object.data["status"].clone();
-        let current = status["observedGeneration"].as_i64() == object.metadata.generation;
-        ensure!(current && test(&status), "status of {name}: {status}");
-        Ok(status)
-    })
-    .await
+    common::wait_status(api, name, what, SOON, test).await
 }
 
 fn in_sync(count: i64) -> impl Fn(&Value) -> bool {
     move |status| status["summary"]["inSync"] == count && status["summary"]["clusters"] == count
-}
-
-fn entry<'a>(status: &'a Value, cluster: &str) -> &'a Value {
-    let clusters = status["clusters"].as_array().map(Vec::as_slice).unwrap_or_default();
-    clusters.iter().find(|entry| entry["name"] == cluster).unwrap_or(&Value::Null)
 }
 
 fn cluster_is<'a>(cluster: &'a str, state: &'a str, reason: &'a str) -> impl Fn(&Value) -> bool + 'a {
@@ -414,11 +382,6 @@ async fn an_object_that_is_not_ours_is_not_taken_over(world: &mut World) -> Resu
         .context("an object that is not ours was deleted")?;
     assert_eq!(copy.data["data"]["owner"], "them");
     install::delete(member, &theirs).await
-}
-
-async fn gone(api: &Api<DynamicObject>, name: &str) -> Result<()> {
-    ensure!(api.get_opt(name).await?.is_none(), "{name} is still there");
-    Ok(())
 }
 
 async fn a_type_that_a_member_lacks_is_reported_and_picked_up(world: &mut World) -> Result<()> {
