@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::future::try_join_all;
@@ -93,6 +92,21 @@ impl BedBuilder {
     fn version_of(&self, cluster: &str) -> String {
         let own = self.versions.iter().find(|(name, _)| name == cluster);
         own.map_or_else(|| self.kubernetes.clone(), |(_, version)| version.clone())
+    }
+
+    /// The user's own clusters where `FEDISTIO_KUBECONFIG` names a file (with `FEDISTIO_HOST_CONTEXT` for the host's context, else the
+    /// current one), or [`BedBuilder::build`].
+    ///
+    /// # Errors
+    /// As [`TestBed::external`] and [`BedBuilder::build`].
+    pub async fn build_or_external(self) -> Result<TestBed> {
+        match std::env::var_os("FEDISTIO_KUBECONFIG") {
+            Some(path) => {
+                let host = std::env::var("FEDISTIO_HOST_CONTEXT").ok();
+                TestBed::external(Path::new(&path), host.as_deref(), &self.istio).await
+            }
+            None => self.build().await,
+        }
     }
 
     /// Builds what is missing, starts everything and waits until it is ready.
@@ -222,8 +236,9 @@ impl TestBed {
         for member in &mut self.members {
             member.shutdown().await;
         }
-        // Killed processes are reaped by the runtime's own task.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        if let Some(etcd) = &mut self.etcd {
+            etcd.kill().await.ok();
+        }
     }
 }
 

@@ -169,6 +169,15 @@ impl Process {
         self.wait().await
     }
 
+    /// Ends it by force and returns when it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub async fn kill(&mut self) -> Result<ExitStatus> {
+        self.child.start_kill().ok();
+        self.wait().await
+    }
+
     /// An error that says that it ended, with the end of its log.
     pub fn failure(&self, what: &str) -> anyhow::Error {
         anyhow::anyhow!(

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use fedistio_tests::{Cluster, Fault, Route, TestBed};
+use fedistio_tests::{Cluster, Fault, PodProcess, Route, TestBed};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
@@ -65,6 +65,7 @@ async fn the_bed_is_what_it_says() -> Result<()> {
     faults(member).await.context("faults")?;
     registry(&bed).await.context("registry")?;
     istio(&bed, member).await.context("istio")?;
+    own_clusters(&bed).await.context("clusters of the user")?;
     let pids: Vec<u32> = member.pids().await.into_iter().chain(bed.etcd_pid()).collect();
     ensure!(pids.len() == 3, "an API server, a controller manager and etcd: {pids:?}");
     let dir = bed.dir().to_path_buf();
@@ -219,6 +220,8 @@ async fn faults(member: &Cluster) -> Result<()> {
     ensure!(direct.get("default").await.is_err(), "a stopped server refuses");
     ensure!(member.pause().await.is_err());
     member.start().await?;
+    member.set_version(fedistio_tests::binaries::DEFAULT_KUBERNETES).await?;
+    ensure!(member.set_version("1.34").await.is_err(), "not a version");
     direct.get("default").await?;
     let deployments = Api::<Deployment>::namespaced(member.client(), "default");
     deployments.create(&PostParams::default(), &deployment("after", "nginx", 1)?).await?;
@@ -227,6 +230,32 @@ async fn faults(member: &Cluster) -> Result<()> {
             .then_some(()))
     })
     .await
+}
+
+/// The bed's clusters, used as if they were somebody's own.
+async fn own_clusters(bed: &TestBed) -> Result<()> {
+    use kube::config::Kubeconfig;
+    let mut merged = Kubeconfig::default();
+    for cluster in bed.clusters() {
+        merged = merged.merge(Kubeconfig::from_yaml(cluster.kubeconfig())?)?;
+    }
+    let path = bed.dir().join("merged.kubeconfig");
+    std::fs::write(&path, serde_saphyr::to_string(&merged)?)?;
+    ensure!(TestBed::external(&path, Some("nobody"), &[]).await.is_err());
+    ensure!(
+        TestBed::external(bed.host.kubeconfig_path(), None, &[]).await.is_err(),
+        "a host without members"
+    );
+    ensure!(TestBed::external(&bed.dir().join("none"), None, &[]).await.is_err());
+    let own = TestBed::external(&path, Some("member1"), &[]).await?;
+    ensure!(own.host.name() == "member1" && own.members.len() == 1 && own.members[0].name() == "host");
+    ensure!(own.host.version().await? == bed.host.version().await?);
+    ensure!(own.host.ca() == bed.member("member1")?.ca());
+    let text = own.host.service_account_kubeconfig("tools", "reader", Route::Proxy).await?;
+    ensure!(text.contains(bed.member("member1")?.server()), "there is no proxy before it");
+    let refused = own.host.stop().await.err().context("stopped")?.to_string();
+    ensure!(refused.contains("your own cluster"), "{refused}");
+    Ok(())
 }
 
 async fn run(program: &Path, args: &[&str]) -> Result<String> {
@@ -327,23 +356,7 @@ async fn istio(bed: &TestBed, member: &Cluster) -> Result<()> {
     let secret = Api::<Secret>::namespaced(member.client(), "istio-system");
     eventually("its CA", || async { Ok(secret.get_opt("istio-ca-secret").await?) }).await?;
 
-    // The webhook's CA bundle is filled in by istiod, so a refusal in its words is proof that the call reached it.
-    let services = dynamic("networking.istio.io/v1", "VirtualService", "virtualservices");
-    let api: Api<DynamicObject> = Api::namespaced_with(member.client(), "default", &services);
-    let labels = json!({"istio.io/rev": REVISION});
-    let bad = json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
-        "metadata": {"name": "bad", "labels": labels}, "spec": {"hosts": ["a"]}});
-    let bad: DynamicObject = serde_json::from_value(bad)?;
-    eventually("a refusal", || async {
-        let dry_run = PostParams { dry_run: true, field_manager: None };
-        match api.create(&dry_run, &bad).await {
-            Err(kube::Error::Api(status)) if status.message.contains("http, tcp or tls must be provided") => {
-                Ok(Some(()))
-            }
-            other => Err(anyhow::anyhow!("not refused by istiod: {other:?}")),
-        }
-    })
-    .await?;
+    webhooks(member, &process).await.context("webhooks")?;
 
     let mesh = json!({"metadata": {"name": "mesh", "labels": {"istio.io/rev": REVISION}}});
     Api::<Namespace>::all(member.client())
@@ -384,4 +397,51 @@ async fn istio(bed: &TestBed, member: &Cluster) -> Result<()> {
         .await?;
     eventually("the process's end", || async { Ok(member.runner()?.processes().is_empty().then_some(())) })
         .await
+}
+
+/// Validation by istiod, and a Service that is routed elsewhere.
+async fn webhooks(member: &Cluster, process: &PodProcess) -> Result<()> {
+    // The webhook's CA bundle is filled in by istiod, so a refusal in its words is proof that the call reached it.
+    let services = dynamic("networking.istio.io/v1", "VirtualService", "virtualservices");
+    let api: Api<DynamicObject> = Api::namespaced_with(member.client(), "default", &services);
+    let labels = json!({"istio.io/rev": REVISION});
+    let bad = json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+        "metadata": {"name": "bad", "labels": labels}, "spec": {"hosts": ["a"]}});
+    let bad: DynamicObject = serde_json::from_value(bad)?;
+    eventually("a refusal", || async {
+        let dry_run = PostParams { dry_run: true, field_manager: None };
+        match api.create(&dry_run, &bad).await {
+            Err(kube::Error::Api(status)) if status.message.contains("http, tcp or tls must be provided") => {
+                Ok(Some(()))
+            }
+            other => Err(anyhow::anyhow!("not refused by istiod: {other:?}")),
+        }
+    })
+    .await?;
+
+    // A Service without pods, as an operator under test has one, with istiod's own certificate behind it.
+    let refused = || async {
+        let dry_run = PostParams { dry_run: true, field_manager: None };
+        anyhow::Ok(api.create(&dry_run, &bad).await.err().map(|error| error.to_string()))
+    };
+    let istiod = Api::<Service>::namespaced(member.client(), "istio-system");
+    let name = format!("istiod-{REVISION}");
+    let nobody = json!({"spec": {"selector": {"app": "nobody"}}});
+    istiod.patch(&name, &PatchParams::default(), &Patch::Merge(&nobody)).await?;
+    // An open connection may be used again; a new one is needed to see the difference.
+    member.stop().await?;
+    member.start().await?;
+    // Let through or refused by the server itself, as the failure policy has it by then.
+    eventually("an unreachable webhook", || async {
+        let by_istiod =
+            refused().await?.is_some_and(|error| error.contains("http, tcp or tls must be provided"));
+        Ok((!by_istiod).then_some(()))
+    })
+    .await?;
+    member.runner()?.route_service("istio-system", &name, process.ports.https);
+    eventually("the route", || async {
+        Ok(refused().await?.filter(|error| error.contains("http, tcp or tls must be provided")))
+    })
+    .await?;
+    Ok(())
 }

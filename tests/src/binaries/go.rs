@@ -16,7 +16,7 @@ use crate::progress::Progress;
 
 /// What a user reads when there is no usable Go.
 pub const GO_NEEDED: &str = "install Go >= 1.26 (https://go.dev/dl/) so that the test bed can build its servers, \
-     or pass --kubeconfig FILE with contexts of your own clusters";
+     or pass --kubeconfig FILE with contexts of your own clusters (for tests: FEDISTIO_KUBECONFIG=FILE)";
 
 /// One program or set of programs that one `go build` makes.
 #[derive(Debug)]

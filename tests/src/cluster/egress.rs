@@ -134,6 +134,9 @@ async fn resolve(host: &str, port: u16, client: &Client, processes: &Processes) 
     };
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
     let name = service.metadata.name.as_deref().unwrap_or_default();
+    if let Some(port) = processes.routed(namespace, name) {
+        return Ok(port);
+    }
     let spec = service.spec.as_ref().with_context(|| format!("service {namespace}/{name} has no spec"))?;
     let ports = spec.ports.as_deref().unwrap_or_default();
     let of_port = ports.iter().find(|candidate| candidate.port == i32::from(port));

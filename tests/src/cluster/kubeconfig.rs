@@ -19,7 +19,7 @@ pub enum Credential {
 
 /// A kubeconfig with one context, in the usual form with everything inline.
 ///
-/// `server` is a URL, `ca` the PEM text of the CA that signed the server's certificate.
+/// The user is called `user@cluster`, so that kubeconfigs of several clusters can be merged. `server` is a URL, `ca` the PEM text of the CA that signed the server's certificate.
 pub fn kubeconfig(cluster: &str, server: &str, ca: &str, user: &str, credential: &Credential) -> String {
     let credential = match credential {
         Credential::Cert(cert) => format!(
@@ -31,8 +31,8 @@ pub fn kubeconfig(cluster: &str, server: &str, ca: &str, user: &str, credential:
     };
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: {cluster}\nclusters:\n- name: {cluster}\n  cluster:\n    server: {server}\n    \
-         certificate-authority-data: {}\ncontexts:\n- name: {cluster}\n  context:\n    cluster: {cluster}\n    user: {user}\nusers:\n\
-         - name: {user}\n  user:\n    {credential}\n",
+         certificate-authority-data: {}\ncontexts:\n- name: {cluster}\n  context:\n    cluster: {cluster}\n    user: {user}@{cluster}\nusers:\n\
+         - name: {user}@{cluster}\n  user:\n    {credential}\n",
         STANDARD.encode(ca)
     )
 }

@@ -20,8 +20,8 @@ use crate::runner::{NodeRunner, Processes, Setup};
 
 /// How long a server may take to become ready; ten of them may start at once on two cores.
 const READY_TIMEOUT: Duration = Duration::from_mins(3);
-/// How long a server may take to end.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long a server may take to end before it is ended by force: its data is in etcd, and a test waits.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// What a cluster is made from.
 #[derive(Debug, Clone)]
@@ -209,8 +209,10 @@ impl Local {
         self.runner = None;
         let mut servers = self.servers.lock().await;
         // Nothing that they hold is kept, so they need not end in good order.
-        servers.controller_manager = None;
-        servers.apiserver = None;
+        for mut server in [servers.controller_manager.take(), servers.apiserver.take()].into_iter().flatten()
+        {
+            server.kill().await.ok();
+        }
     }
 }
 

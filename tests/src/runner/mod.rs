@@ -96,6 +96,12 @@ impl NodeRunner {
         self.wake.send(()).ok();
     }
 
+    /// The API server's connections to this Service (of webhooks) go to a port of 127.0.0.1 from now on, for a server that is no
+    /// pod, such as an operator under test.
+    pub fn route_service(&self, namespace: &str, service: &str, port: u16) {
+        self.processes.route(namespace, service, port);
+    }
+
     /// The pods that are real processes now.
     pub fn processes(&self) -> Vec<PodProcess> {
         self.processes.list()

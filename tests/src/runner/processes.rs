@@ -24,6 +24,8 @@ const BACK_OFF_LAST: Duration = Duration::from_secs(30);
 pub struct Processes {
     entries: Mutex<HashMap<String, Entry>>,
     held: Mutex<BTreeSet<String>>,
+    /// `(namespace, name)` of Services that stand for a port of this machine, whatever they select.
+    routes: Mutex<BTreeMap<(String, String), u16>>,
 }
 
 /// One pod's process.
@@ -97,6 +99,18 @@ impl Processes {
 
     pub(super) fn is_held(&self, image: &str) -> bool {
         self.held().iter().any(|part| image.contains(part.as_str()))
+    }
+
+    /// Connections to this Service go to a loopback port from now on.
+    pub(crate) fn route(&self, namespace: &str, service: &str, port: u16) {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.insert((namespace.to_owned(), service.to_owned()), port);
+    }
+
+    /// The port of [`Processes::route`].
+    pub(crate) fn routed(&self, namespace: &str, service: &str) -> Option<u16> {
+        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.get(&(namespace.to_owned(), service.to_owned())).copied()
     }
 
     /// All of them, by namespace and name.

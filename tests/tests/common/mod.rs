@@ -12,16 +12,16 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// Generous: these tests check that things happen, not how fast.
-pub const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// A time in which something would have happened that must not.
-pub const QUIET: Duration = Duration::from_secs(3);
+pub(crate) const QUIET: Duration = Duration::from_secs(3);
 /// API version of the generated federated types.
-pub const TYPES: &str = "types.fedistio.io/v1alpha1";
+pub(crate) const TYPES: &str = "types.fedistio.io/v1alpha1";
 /// API version of the hand-written kinds.
-pub const FEDISTIO: &str = "fedistio.io/v1alpha1";
+pub(crate) const FEDISTIO: &str = "fedistio.io/v1alpha1";
 
 /// The API of a kind; an empty namespace means objects of the cluster. The plural is guessed from the kind.
-pub fn api(cluster: &Cluster, api_version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
+pub(crate) fn api(cluster: &Cluster, api_version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
     if namespace.is_empty() {
@@ -32,12 +32,12 @@ pub fn api(cluster: &Cluster, api_version: &str, kind: &str, namespace: &str) ->
 }
 
 /// The status of an object as it is.
-pub async fn status_of(api: &Api<DynamicObject>, name: &str) -> Result<Value> {
+pub(crate) async fn status_of(api: &Api<DynamicObject>, name: &str) -> Result<Value> {
     Ok(api.get(name).await?.data["status"].clone())
 }
 
 /// Waits until the status of an object speaks of its present generation and fulfils `test`.
-pub async fn wait_status(
+pub(crate) async fn wait_status(
     api: &Api<DynamicObject>,
     name: &str,
     what: &str,
@@ -55,13 +55,13 @@ pub async fn wait_status(
 }
 
 /// The entry of one cluster in `status.clusters`.
-pub fn entry<'a>(status: &'a Value, cluster: &str) -> &'a Value {
+pub(crate) fn entry<'a>(status: &'a Value, cluster: &str) -> &'a Value {
     let clusters = status["clusters"].as_array().map(Vec::as_slice).unwrap_or_default();
     clusters.iter().find(|entry| entry["name"] == cluster).unwrap_or(&Value::Null)
 }
 
 /// An error while the object is there.
-pub async fn gone(api: &Api<DynamicObject>, name: &str) -> Result<()> {
+pub(crate) async fn gone(api: &Api<DynamicObject>, name: &str) -> Result<()> {
     ensure!(api.get_opt(name).await?.is_none(), "{name} is still there");
     Ok(())
 }
