@@ -62,8 +62,7 @@ pub(crate) async fn play(stage: &Stage) -> Result<()> {
     show::look_around(&[
         kubectl(&stage.bed.host, "get federated --namespace bookinfo"),
         kubectl(canary, "get pods,virtualservices,destinationrules --namespace bookinfo"),
-        stage
-            .kubectl(canary, "get virtualservice reviews --namespace bookinfo -o yaml --show-managed-fields"),
+        kubectl(canary, "get virtualservice reviews --namespace bookinfo -o yaml --show-managed-fields"),
     ]);
     Ok(())
 }

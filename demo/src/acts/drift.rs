@@ -90,8 +90,7 @@ pub(crate) async fn play(stage: &Stage) -> Result<()> {
         format!("a changed, a removed and a deleted copy were put right in {}", member.name()),
     );
     show::look_around(&[
-        stage
-            .kubectl(member, "get virtualservice reviews --namespace bookinfo -o yaml --show-managed-fields"),
+        kubectl(member, "get virtualservice reviews --namespace bookinfo -o yaml --show-managed-fields"),
         kubectl(&stage.bed.host, "get events --namespace bookinfo"),
     ]);
     Ok(())

@@ -65,8 +65,8 @@ pub(crate) async fn play(stage: &Stage) -> Result<()> {
 }
 
 async fn apply_manifests(stage: &Stage) -> Result<usize> {
-    let kubectl = kubectl(&stage.bed.host, "apply --server-side -f -");
-    command::prompt(&format!("fedistio manifests | {kubectl}"));
+    let apply = kubectl(&stage.bed.host, "apply --server-side -f -");
+    command::prompt(&format!("fedistio manifests | {apply}"));
     let manifests = command::quietly(&stage.binary, &["manifests"]).await?;
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(&manifests).context("the manifests can't be read")?;

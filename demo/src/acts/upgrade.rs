@@ -40,8 +40,8 @@ struct Steps {
 pub(crate) async fn play(stage: &Stage) -> Result<()> {
     show::act(ACT, &format!("a live upgrade to Istio {SECOND}, the canary first"));
     let patch = json!({"spec": {"template": {"version": SECOND}}});
-    let kubectl = format!("patch federatedistio {MESH} --type merge -p '{patch}'");
-    command::prompt(&kubectl(&stage.bed.host, &kubectl));
+    let change = format!("patch federatedistio {MESH} --type merge -p '{patch}'");
+    command::prompt(&kubectl(&stage.bed.host, &change));
     let api = Api::<FederatedIstio>::all(stage.bed.host.client());
     let params = PatchParams { field_manager: Some("kubectl-patch".to_owned()), ..PatchParams::default() };
     api.patch(MESH, &params, &Patch::Merge(&patch)).await.context("the new version was refused")?;
