@@ -150,8 +150,10 @@ fn member(table: &mut Vec<Permission>) {
 /// The RBAC rules that hold in `place`, in a stable order.
 pub(crate) fn rules(place: Place) -> Vec<PolicyRule> {
     let mut table = Vec::new();
-    host(&mut table);
-    member(&mut table);
+    match place {
+        Place::Host | Place::HostNamespace => host(&mut table),
+        Place::Member => member(&mut table),
+    }
     table.into_iter().filter(|permission| permission.place == place).map(rule).collect()
 }
 

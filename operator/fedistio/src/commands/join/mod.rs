@@ -25,6 +25,8 @@ use std::{
 
 /// Time that the member's controller manager has to fill the token secret.
 const TOKEN_LIMIT: Duration = Duration::from_secs(30);
+/// Time that a namespace has to go before a new one can be made; a namespace takes some ten seconds.
+const NAMESPACE_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(200);
 
 /// Registers a cluster as a member, or updates its registration.
@@ -109,6 +111,17 @@ pub(crate) enum JoinError {
         TOKEN_LIMIT.as_secs()
     )]
     NoToken,
+    /// The namespace is on its way out and does not get there.
+    #[error(
+        "namespace {name} of the {role} has been going for {}s; `kubectl get namespace {name} -o yaml` says what it waits for",
+        NAMESPACE_LIMIT.as_secs()
+    )]
+    NamespaceGoing {
+        /// `host` or `member`.
+        role: &'static str,
+        /// The namespace.
+        name: String,
+    },
     /// The member refuses the new credential.
     #[error(
         "the member does not accept the service account's token; run the same command again, which makes what is missing"
@@ -182,7 +195,7 @@ pub(crate) async fn run(args: Args) -> Result<(), JoinError> {
         check_credential(&text, limit).await?;
     }
 
-    ensure_namespace(&host, &args.namespace.namespace).await?;
+    ensure_namespace("host", &host, &args.namespace.namespace).await?;
     let namespace = &args.namespace.namespace;
     apply::apply(&host, &objects::kubeconfig_secret(&args.name, namespace, &secret_name, &text)).await?;
     let (labels, network) = wanted(&args, existing.as_ref());
@@ -249,10 +262,23 @@ struct Credential {
     ca: Option<Vec<u8>>,
 }
 
-async fn ensure_namespace(cluster: &Cluster, name: &str) -> Result<(), RequestError> {
+/// Makes the namespace, or leaves one alone that somebody else made: it is not ours to label, and leaving must not remove it.
+async fn ensure_namespace(role: &'static str, cluster: &Cluster, name: &str) -> Result<(), JoinError> {
     let api: Api<Namespace> = Api::all(cluster.client.clone());
-    let existing = cluster.call(&format!("reading Namespace {name}"), api.get_opt(name)).await?;
-    // One that somebody else made is not ours to label, and leaving must not remove it.
+    let started = Instant::now();
+    let existing = loop {
+        let existing = cluster.call(&format!("reading Namespace {name}"), api.get_opt(name)).await?;
+        // A member that has just left is still removing it.
+        let going =
+            existing.as_ref().is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some());
+        match going {
+            false => break existing,
+            true if started.elapsed() >= NAMESPACE_LIMIT => {
+                return Err(JoinError::NamespaceGoing { role, name: name.to_owned() });
+            }
+            true => tokio::time::sleep(POLL).await,
+        }
+    };
     let ours = existing.as_ref().is_none_or(|namespace| {
         namespace.labels().get(objects::MADE_BY).is_some_and(|maker| maker == objects::MADE_BY_JOIN)
     });
@@ -263,7 +289,7 @@ async fn ensure_namespace(cluster: &Cluster, name: &str) -> Result<(), RequestEr
 }
 
 async fn prepare_member(member: &Cluster) -> Result<Credential, JoinError> {
-    ensure_namespace(member, OPERATOR_NAMESPACE).await?;
+    ensure_namespace("member", member, OPERATOR_NAMESPACE).await?;
     for object in objects::member_objects()? {
         apply::apply(member, &object).await?;
     }
