@@ -27,6 +27,13 @@ impl Capabilities {
         Self { kube_version, api_versions: Vec::new() }
     }
 
+    /// The capabilities that `helm template --kube-version` assumes: only the numbers of the version count there.
+    pub fn for_template(kube_version: &str) -> Self {
+        let rest = kube_version.strip_prefix('v').unwrap_or(kube_version);
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        Self::new(rest[..end].trim_end_matches('.'))
+    }
+
     pub(crate) fn value(&self) -> Value {
         Value::Object(Rc::new(CapabilitiesObject { of: self.clone() }))
     }

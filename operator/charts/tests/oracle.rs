@@ -177,7 +177,7 @@ fn compare(
     let values = yaml::parse(values).expect("values are YAML");
     let options = ReleaseOptions::install("rel", "istio-system");
     let actual = compiled
-        .render(&options, &values, &Capabilities::new(kube_version))
+        .render(&options, &values, &Capabilities::for_template(kube_version))
         .map(|rendered| rendered.to_helm_output())
         .map_err(|error| error.to_string());
     match (&expected, &actual) {
