@@ -26,7 +26,7 @@ use std::{
 /// Time that the member's controller manager has to fill the token secret.
 const TOKEN_LIMIT: Duration = Duration::from_secs(30);
 /// Time that a namespace has to go before a new one can be made; a namespace takes some ten seconds.
-const NAMESPACE_LIMIT: Duration = Duration::from_secs(60);
+const NAMESPACE_LIMIT: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(200);
 
 /// Registers a cluster as a member, or updates its registration.
