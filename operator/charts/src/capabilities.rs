@@ -1,6 +1,6 @@
 //! What a chart may ask about the cluster: `.Capabilities`.
 
-use std::{any::Any, rc::Rc};
+use std::rc::Rc;
 
 use crate::{
     functions::Param,
@@ -75,9 +75,6 @@ impl Object for CapabilitiesObject {
                 .collect(),
         )
     }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
 }
 
 struct KubeVersion {
@@ -115,9 +112,6 @@ impl Object for KubeVersion {
             .collect();
         Value::map(entries)
     }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
 }
 
 struct HelmVersion;
@@ -141,9 +135,6 @@ impl Object for HelmVersion {
     }
     fn data(&self) -> Value {
         Value::map([("version".into(), HELM_VERSION.into())].into_iter().collect())
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 
@@ -174,8 +165,5 @@ impl Object for ApiVersions {
     }
     fn data(&self) -> Value {
         Value::texts(self.0.iter().map(String::as_str))
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

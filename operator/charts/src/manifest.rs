@@ -116,12 +116,14 @@ pub(crate) fn sort_manifests(files: &[(String, String)]) -> Result<Sorted, Rende
                 yaml::parse(text).map_err(|source| RenderError::Yaml { file: path.clone(), source })?;
             let manifest = RenderedManifest { source: path.clone(), text: text.to_owned(), value };
             check_head(&manifest)?;
-            match hook(&manifest) {
+            match hook_annotations(&manifest) {
                 None => sorted.manifests.push(manifest),
-                Some(None) => {
+                Some(HookAnnotations { events, .. }) if events.iter().any(|e| !EVENTS.contains(&e.as_str())) => {
                     tracing::info!(template = %path, "a document names an unknown hook and is skipped");
                 }
-                Some(Some(hook)) => sorted.hooks.push(Hook { manifest, ..hook }),
+                Some(HookAnnotations { events, weight, delete_policies }) => {
+                    sorted.hooks.push(Hook { manifest, events, weight, delete_policies });
+                }
             }
         }
     }
@@ -160,9 +162,8 @@ fn check_head(manifest: &RenderedManifest) -> Result<(), RenderError> {
         other => return refuse(name(other), "SimpleHead"),
     }
     for field in ["apiVersion", "kind"] {
-        match manifest.value.get(field) {
-            Some(value @ (Json::Array(_) | Json::Object(_))) => return refuse(name(value), field),
-            _ => {}
+        if let Some(value @ (Json::Array(_) | Json::Object(_))) = manifest.value.get(field) {
+            return refuse(name(value), field);
         }
     }
     match manifest.value.get("metadata") {
@@ -171,24 +172,26 @@ fn check_head(manifest: &RenderedManifest) -> Result<(), RenderError> {
     }
 }
 
-/// `None`: no hook. `Some(None)`: a hook with an event that Helm does not know.
-fn hook(manifest: &RenderedManifest) -> Option<Option<Hook>> {
+struct HookAnnotations {
+    events: Vec<String>,
+    weight: i64,
+    delete_policies: Vec<String>,
+}
+
+/// What makes a document a hook, if it is one.
+fn hook_annotations(manifest: &RenderedManifest) -> Option<HookAnnotations> {
     let annotations = manifest.value.get("metadata")?.get("annotations")?.as_object()?;
     let text = |key: &str| annotations.get(key).and_then(Json::as_str);
     let words = |text: &str| text.split(',').map(|word| word.trim().to_lowercase()).collect::<Vec<_>>();
     let mut events = words(text("helm.sh/hook")?);
-    if events.iter().any(|event| !EVENTS.contains(&event.as_str())) {
-        return Some(None);
-    }
     for event in &mut events {
         if event == "test-success" {
             "test".clone_into(event);
         }
     }
-    Some(Some(Hook {
-        manifest: RenderedManifest { source: String::new(), text: String::new(), value: Json::Null },
+    Some(HookAnnotations {
         events,
         weight: text("helm.sh/hook-weight").and_then(|weight| weight.parse().ok()).unwrap_or(0),
         delete_policies: text("helm.sh/hook-delete-policy").map(words).unwrap_or_default(),
-    }))
+    })
 }

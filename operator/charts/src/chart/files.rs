@@ -1,6 +1,6 @@
 //! `.Files`.
 
-use std::{any::Any, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use base64::Engine as _;
 
@@ -118,8 +118,5 @@ impl Object for FilesObject {
         let mut entries: Vec<_> = self.files.iter().map(|(name, data)| (name.clone(), bytes(data))).collect();
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         Some(entries)
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

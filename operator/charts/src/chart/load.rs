@@ -171,7 +171,7 @@ impl Chart {
         let mut dependencies = Vec::new();
         for (name, mut files) in subcharts {
             if files.len() == 1 && files[0].name.is_empty() {
-                if name.ends_with(".tgz") {
+                if Path::new(&name).extension().is_some_and(|extension| extension == "tgz") {
                     dependencies.push(Self::from_archive_at(&files.remove(0).data, depth + 1)?);
                 }
                 continue;

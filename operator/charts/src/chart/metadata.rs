@@ -1,6 +1,6 @@
 //! Chart.yaml.
 
-use std::{any::Any, collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, rc::Rc};
 
 use serde::{Deserialize, Serialize};
 
@@ -138,9 +138,6 @@ impl Object for ChartObject {
             map.insert("IsRoot".into(), self.is_root.into());
         }
         data
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

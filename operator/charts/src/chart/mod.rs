@@ -1,16 +1,10 @@
-//! Charts: from a folder or an archive, from a repository or a registry.
+//! Charts: from a folder or an archive.
 
-mod cache;
-mod fetch;
 mod files;
 mod ignore;
 mod load;
 mod metadata;
-mod oci;
-mod repository;
 
-pub use cache::ChartCache;
-pub use fetch::{ChartArchive, ChartSource, Credentials, FetchError, FetchOptions, fetch};
 pub use load::ChartError;
 pub use metadata::{Dependency, Maintainer, Metadata};
 

@@ -1,5 +1,7 @@
 //! The builtins of Go's text/template.
 
+use std::fmt::Write as _;
+
 use super::{Call, Function, Param, any, fixed, variadic};
 use crate::template::{
     printf,
@@ -146,6 +148,7 @@ fn equal(a: &Value, b: &Value) -> Result<bool, String> {
     Ok(match (a, b) {
         (Value::Bool(a), Value::Bool(b)) => a == b,
         (Value::Int(a) | Value::Int64(a), Value::Int(b) | Value::Int64(b)) => a == b,
+        #[allow(clippy::float_cmp, reason = "templates compare as Go does, exactly")]
         (Value::Float(a), Value::Float(b)) => a == b,
         (Value::Str(a), Value::Str(b)) => a == b,
         (Value::Nil, Value::Nil) => true,
@@ -232,9 +235,11 @@ fn escape_js(text: &str) -> String {
             '\'' => out.push_str("\\'"),
             '"' => out.push_str("\\\""),
             '<' | '>' | '&' | '=' | '\0'..='\u{1f}' => {
-                out.push_str(&format!("\\u{:04X}", u32::from(c)));
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
             }
-            _ if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            _ if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
             _ => out.push(c),
         }
     }

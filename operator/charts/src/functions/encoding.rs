@@ -45,7 +45,7 @@ pub(super) static TABLE: &[Function] = &[
     fixed("adler32sum", &[Param::Text], |args| Ok(adler32(text(args, 0).as_bytes()).to_string().into())),
 ];
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
         out
@@ -163,7 +163,7 @@ fn json_kind(value: &Value) -> &'static str {
 fn from_yaml(text: &str) -> Value {
     match yaml::parse_with(text, &ValueBuilder) {
         Ok(map @ Value::Map(_)) => map,
-        Ok(Value::Nil) => Value::map(Default::default()),
+        Ok(Value::Nil) => Value::empty_map(),
         Ok(other) => error_map(format!(
             "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
             json_kind(&other)
@@ -204,7 +204,7 @@ fn parse_json(text: &str) -> Result<serde_json::Value, String> {
 
 fn from_json_map(text: &str) -> Value {
     match parse_json(text) {
-        Ok(serde_json::Value::Null) => Value::map(Default::default()),
+        Ok(serde_json::Value::Null) => Value::empty_map(),
         Ok(json) => match Value::from_json(&json) {
             map @ Value::Map(_) => map,
             other => error_map(format!(
@@ -340,15 +340,12 @@ fn bytes_base64(items: &[Value]) -> String {
 
 fn base64_decode(text: &str) -> String {
     let compact: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-    match base64::engine::general_purpose::STANDARD.decode(&compact) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(_) => {
-            let bad = text
-                .bytes()
-                .position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'\n' | b'\r')));
-            format!("illegal base64 data at input byte {}", bad.unwrap_or(text.len() / 4 * 4))
-        }
+    if let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(&compact) {
+        return String::from_utf8_lossy(&bytes).into_owned();
     }
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'\n' | b'\r');
+    let bad = text.bytes().position(|b| !known(b));
+    format!("illegal base64 data at input byte {}", bad.unwrap_or(text.len() / 4 * 4))
 }
 
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -390,7 +387,7 @@ fn base32_decode(text: &str) -> String {
             out.push(u8::try_from((bits >> held) & 0xff).unwrap_or(0));
         }
     }
-    if symbols.len() % 8 != 0 {
+    if !symbols.len().is_multiple_of(8) {
         return format!("illegal base32 data at input byte {}", symbols.len());
     }
     String::from_utf8_lossy(&out).into_owned()

@@ -13,9 +13,9 @@ pub(super) static TABLE: &[Function] = &[
     }),
     scoped("tpl", &[Param::Text, Param::Any], |scope, args| exec::tpl(scope, text(args, 0), any(args, 1))),
     scoped("lookup", &[Param::Text, Param::Text, Param::Text, Param::Text], |scope, args| {
-        let Some(lookup) = scope.shared.lookup else { return Ok(Value::map(Default::default())) };
+        let Some(lookup) = scope.shared.lookup else { return Ok(Value::empty_map()) };
         let found = lookup.lookup(text(args, 0), text(args, 1), text(args, 2), text(args, 3))?;
-        Ok(found.map_or_else(|| Value::map(Default::default()), |json| Value::from_json(&json)))
+        Ok(found.map_or_else(Value::empty_map, |json| Value::from_json(&json)))
     }),
     fixed("required", &[Param::Text, Param::Any], |args| match any(args, 1) {
         Value::Nil => Err(warn(text(args, 0))),

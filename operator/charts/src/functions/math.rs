@@ -109,19 +109,19 @@ fn round(args: &[Value]) -> Result<Value, String> {
 /// More numbers than this are a mistake, or an attack.
 const MAX_STEPS: usize = 1_000_000;
 
-fn steps(start: i64, stop: i64, step: i64) -> Result<Vec<i64>, String> {
+fn steps(start: i64, end: i64, by: i64) -> Result<Vec<i64>, String> {
     let mut out = Vec::new();
-    let down = stop < start;
-    if (down && step >= 0) || (!down && step <= 0) {
+    let down = end < start;
+    if (down && by >= 0) || (!down && by <= 0) {
         return Ok(out);
     }
     let mut at = start;
-    while (down && at > stop) || (!down && at < stop) {
+    while (down && at > end) || (!down && at < end) {
         if out.len() >= MAX_STEPS {
             return Err(format!("a range of more than {MAX_STEPS} numbers is refused"));
         }
         out.push(at);
-        let Some(next) = at.checked_add(step) else { break };
+        let Some(next) = at.checked_add(by) else { break };
         at = next;
     }
     Ok(out)

@@ -16,7 +16,7 @@ mod versions;
 use std::{collections::HashMap, fmt, sync::OnceLock};
 
 pub(crate) use self::regex::Patterns;
-pub(crate) use encoding::{hex, to_yaml};
+pub(crate) use encoding::to_yaml;
 pub(crate) use helm::{WARN_END, WARN_START};
 
 use crate::template::{exec::Scope, value::Value};
@@ -30,8 +30,6 @@ pub(crate) enum Param {
     Text,
     /// `int`
     Int,
-    /// `int64`
-    Int64,
     /// `bool`
     Bool,
     /// `map[string]interface{}`; nil comes as [`Value::Nil`].
@@ -46,7 +44,6 @@ impl Param {
             Self::Any => "interface {}",
             Self::Text => "string",
             Self::Int => "int",
-            Self::Int64 => "int64",
             Self::Bool => "bool",
             Self::Map => "map[string]interface {}",
             Self::Typed(name) => name,

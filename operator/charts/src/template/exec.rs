@@ -628,7 +628,7 @@ impl<'t> State<'t, '_> {
     fn literal(&mut self, param: Param, expr: &'t Expr) -> Run<Value> {
         self.at = At::Expr(expr);
         match (param, &expr.kind) {
-            (Param::Any, ExprKind::Bool(value)) | (Param::Bool, ExprKind::Bool(value)) => {
+            (Param::Any | Param::Bool, ExprKind::Bool(value)) => {
                 Ok(Value::Bool(*value))
             }
             (Param::Any | Param::Text, ExprKind::Str { text, .. }) => Ok(Value::Str(text.clone())),
@@ -636,12 +636,9 @@ impl<'t> State<'t, '_> {
             (Param::Int, ExprKind::Number(number)) if number.int.is_some() => {
                 Ok(Value::Int(number.int.unwrap_or(0)))
             }
-            (Param::Int64, ExprKind::Number(number)) if number.int.is_some() => {
-                Ok(Value::Int64(number.int.unwrap_or(0)))
-            }
             (Param::Bool, _) => self.error(format!("expected bool; found {expr}")),
             (Param::Text, _) => self.error(format!("expected string; found {expr}")),
-            (Param::Int | Param::Int64, _) => self.error(format!("expected integer; found {expr}")),
+            (Param::Int, _) => self.error(format!("expected integer; found {expr}")),
             _ => self.error(format!("can't handle {expr} for arg of type {}", param.type_name())),
         }
     }
@@ -651,7 +648,6 @@ impl<'t> State<'t, '_> {
             (Param::Any, _)
             | (Param::Text, Value::Str(_))
             | (Param::Int, Value::Int(_))
-            | (Param::Int64, Value::Int64(_))
             | (Param::Bool, Value::Bool(_)) => true,
             (Param::Map, Value::Map(map)) => map.kind() != MapKind::Str,
             (Param::Map, Value::Nil) => !operand.boxed,

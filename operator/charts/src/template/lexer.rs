@@ -172,9 +172,8 @@ impl<'a> Lexer<'a> {
                     return token;
                 }
             }
-            match self.left_delim() {
-                Some(token) => return token,
-                None => continue,
+            if let Some(token) = self.left_delim() {
+                return token;
             }
         }
     }
@@ -313,9 +312,8 @@ impl<'a> Lexer<'a> {
 
     fn at_terminator(&self) -> bool {
         match self.peek() {
-            None => true,
+            None | Some('.' | ',' | '|' | ':' | ')' | '(') => true,
             Some(c) if is_space(c) => true,
-            Some('.' | ',' | '|' | ':' | ')' | '(') => true,
             _ => self.rest().starts_with(RIGHT),
         }
     }

@@ -71,7 +71,6 @@ enum Ended {
 
 enum Item {
     Node(Node),
-    Nothing,
     Ended(Ended),
 }
 
@@ -172,7 +171,6 @@ impl<'a> Parser<'a> {
             }
             match self.text_or_action()? {
                 Item::Node(node) => nodes.push(node),
-                Item::Nothing => {}
                 Item::Ended(Ended::End) => return self.error("unexpected {{end}}"),
                 Item::Ended(Ended::Else) => return self.error("unexpected {{else}}"),
             }
@@ -213,7 +211,6 @@ impl<'a> Parser<'a> {
         while self.peek_non_space().kind != Kind::Eof {
             match self.text_or_action()? {
                 Item::Node(node) => nodes.push(node),
-                Item::Nothing => {}
                 Item::Ended(ended) => {
                     self.depth -= 1;
                     return Ok((nodes, ended));

@@ -87,8 +87,6 @@ pub(crate) trait Object {
     fn entries(&self) -> Option<Vec<(Text, Value)>> {
         None
     }
-    /// For functions that take a particular type.
-    fn as_any(&self) -> &dyn std::any::Any;
 }
 
 impl Map {
@@ -185,6 +183,10 @@ impl Value {
         Self::Map(Map::any(entries))
     }
 
+    pub(crate) fn empty_map() -> Self {
+        Self::map(Entries::new())
+    }
+
     pub(crate) fn int(value: usize) -> Self {
         Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
     }
@@ -277,46 +279,6 @@ impl Value {
         }
     }
 
-    /// Plain data for the outside: whole floats become integers.
-    pub(crate) fn to_json(&self, depth: usize) -> Result<Json, TooDeep> {
-        let depth = depth.checked_sub(1).ok_or(TooDeep)?;
-        Ok(match self {
-            Self::Nil => Json::Null,
-            Self::Bool(value) => Json::Bool(*value),
-            Self::Int(value) | Self::Int64(value) => (*value).into(),
-            Self::Float(value) => {
-                #[allow(clippy::cast_possible_truncation, reason = "checked by the comparison")]
-                let whole = *value as i64;
-                #[allow(
-                    clippy::cast_precision_loss,
-                    clippy::float_cmp,
-                    reason = "an exact round trip is meant"
-                )]
-                if whole as f64 == *value && value.abs() < 9e18 {
-                    whole.into()
-                } else {
-                    serde_json::Number::from_f64(*value).map_or(Json::Null, Json::Number)
-                }
-            }
-            Self::Str(text) => Json::String(text.to_string()),
-            Self::List(list) => {
-                let mut items = Vec::with_capacity(list.items.len());
-                for item in list.items.iter() {
-                    items.push(item.to_json(depth)?);
-                }
-                Json::Array(items)
-            }
-            Self::Map(map) => {
-                let mut object = serde_json::Map::new();
-                for (key, value) in map.snapshot() {
-                    object.insert(key.to_string(), value.to_json(depth)?);
-                }
-                Json::Object(object)
-            }
-            Self::Object(object) => object.data().to_json(depth)?,
-        })
-    }
-
     /// A copy that shares no map with this value.
     pub(crate) fn deep_copy(&self, depth: usize) -> Result<Self, TooDeep> {
         let depth = depth.checked_sub(1).ok_or(TooDeep)?;
@@ -349,6 +311,7 @@ impl Value {
             (Self::Nil, Self::Nil) => true,
             (Self::Bool(a), Self::Bool(b)) => a == b,
             (Self::Int(a), Self::Int(b)) | (Self::Int64(a), Self::Int64(b)) => a == b,
+            #[allow(clippy::float_cmp, reason = "equality is exact in Go")]
             (Self::Float(a), Self::Float(b)) => a == b,
             (Self::Str(a), Self::Str(b)) => a == b,
             (Self::List(a), Self::List(b)) => {

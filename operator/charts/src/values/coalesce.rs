@@ -60,7 +60,7 @@ fn coalesce_globals(target: &Map, source: &Map) -> Result<(), RenderError> {
     for (key, value) in theirs.snapshot() {
         match (value, own.get(&key)) {
             (Value::Map(value), None) => {
-                own.insert(key, Value::Map(Map::any(value.snapshot().into_iter().collect())))
+                own.insert(key, Value::Map(Map::any(value.snapshot().into_iter().collect())));
             }
             (Value::Map(value), Some(Value::Map(existing))) => {
                 let copy = Map::any(value.snapshot().into_iter().collect());
@@ -81,11 +81,7 @@ fn coalesce_tables(target: &Map, source: &Map, keep_nulls: bool, depth: usize) -
     for (key, value) in source.snapshot() {
         match (target.get(&key), value) {
             (None, value) => target.insert(key, value),
-            (Some(Value::Nil), value) => {
-                if !keep_nulls && !matches!(value, Value::Nil) {
-                    target.remove(&key);
-                }
-            }
+            (Some(Value::Nil), value) if !keep_nulls && !matches!(value, Value::Nil) => target.remove(&key),
             (Some(Value::Map(own)), Value::Map(value)) => coalesce_tables(&own, &value, keep_nulls, depth)?,
             _ => {}
         }

@@ -140,9 +140,24 @@ fn emit_json(emitter: &mut Emitter, value: &Value) {
 }
 
 /// Puts entries in the natural order of Go's YAML writer: letters after other characters, digits by their number.
-pub(crate) fn sort_keys<T>(entries: &mut [(&str, T)]) {
+pub(crate) fn sort_keys<T: Copy>(entries: &mut [(&str, T)]) {
     // The order is not a strict one for every odd set of keys, so a sort that insists on that can't be used. Entries
-    // come sorted by byte, which is nearly right already.
+    // come sorted by byte, which is nearly right already; large maps are sorted in halves that are merged.
+    if entries.len() > 64 {
+        let (left, right) = entries.split_at_mut(entries.len() / 2);
+        sort_keys(left);
+        sort_keys(right);
+        let mut merged = Vec::with_capacity(left.len() + right.len());
+        let (mut l, mut r) = (left.iter().peekable(), right.iter().peekable());
+        while let (Some(a), Some(b)) = (l.peek(), r.peek()) {
+            let next = if natural_less(b.0, a.0) { r.next() } else { l.next() };
+            merged.extend(next.copied());
+        }
+        merged.extend(l.copied());
+        merged.extend(r.copied());
+        entries.copy_from_slice(&merged);
+        return;
+    }
     for at in 1..entries.len() {
         let mut place = at;
         while place > 0 && natural_less(entries[place].0, entries[place - 1].0) {

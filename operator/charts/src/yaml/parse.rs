@@ -14,7 +14,6 @@ pub(super) struct Node<'a> {
     pub(super) data: NodeData<'a>,
     /// The tag as written, with its handle resolved; `None` for an untagged node.
     pub(super) tag: Option<String>,
-    pub(super) line: usize,
 }
 
 pub(super) enum NodeData<'a> {
@@ -94,13 +93,12 @@ impl<'a> Parser<'a> {
             }
             self.scanner.next()?;
             let token = self.scanner.peek()?;
-            let mark = token.start;
             match token.kind {
                 TokenKind::VersionDirective
                 | TokenKind::TagDirective
                 | TokenKind::DocumentStart
                 | TokenKind::DocumentEnd
-                | TokenKind::StreamEnd => self.empty(mark),
+                | TokenKind::StreamEnd => self.empty(),
                 _ => self.node(true, false)?,
             }
         };
@@ -136,13 +134,13 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn add(&mut self, data: NodeData<'a>, tag: Option<String>, mark: Mark) -> NodeId {
-        self.nodes.push(Node { data, tag, line: mark.line });
+    fn add(&mut self, data: NodeData<'a>, tag: Option<String>) -> NodeId {
+        self.nodes.push(Node { data, tag });
         self.nodes.len() - 1
     }
 
-    fn empty(&mut self, mark: Mark) -> NodeId {
-        self.add(NodeData::Scalar { value: Cow::Borrowed(""), plain: true }, None, mark)
+    fn empty(&mut self) -> NodeId {
+        self.add(NodeData::Scalar { value: Cow::Borrowed(""), plain: true }, None)
     }
 
     fn node(&mut self, block: bool, indentless: bool) -> Parse<NodeId> {
@@ -163,14 +161,14 @@ impl<'a> Parser<'a> {
             let Some(&target) = self.anchors.get(&name) else {
                 return Err(YamlError::new(&format!("unknown anchor '{name}' referenced"), 0));
             };
-            return Ok(self.add(NodeData::Alias { name, target }, None, token.start));
+            return Ok(self.add(NodeData::Alias { name, target }, None));
         }
         let Properties { start, tag, anchor } = self.properties()?;
         let token = self.scanner.peek()?;
         let here = token.start;
         match token.kind {
             TokenKind::BlockEntry if indentless => {
-                let id = self.open(tag, anchor, start);
+                let id = self.open(tag, anchor);
                 self.indentless_sequence(id)
             }
             TokenKind::PlainScalar | TokenKind::QuotedScalar | TokenKind::BlockScalar => {
@@ -179,29 +177,29 @@ impl<'a> Parser<'a> {
                     None => kind == TokenKind::PlainScalar,
                     Some(tag) => tag == "!",
                 };
-                let id = self.add(NodeData::Scalar { value, plain }, tag, start);
+                let id = self.add(NodeData::Scalar { value, plain }, tag);
                 self.name(anchor, id);
                 Ok(id)
             }
             TokenKind::FlowSequenceStart => {
-                let id = self.open(tag, anchor, start);
+                let id = self.open(tag, anchor);
                 self.flow_sequence(id)
             }
             TokenKind::FlowMappingStart => {
-                let id = self.open(tag, anchor, start);
+                let id = self.open(tag, anchor);
                 self.flow_mapping(id)
             }
             TokenKind::BlockSequenceStart if block => {
-                let id = self.open(tag, anchor, start);
+                let id = self.open(tag, anchor);
                 self.block_sequence(id)
             }
             TokenKind::BlockMappingStart if block => {
-                let id = self.open(tag, anchor, start);
+                let id = self.open(tag, anchor);
                 self.block_mapping(id)
             }
             _ if anchor.is_some() || tag.is_some() => {
                 let plain = tag.is_none();
-                let id = self.add(NodeData::Scalar { value: Cow::Borrowed(""), plain }, tag, start);
+                let id = self.add(NodeData::Scalar { value: Cow::Borrowed(""), plain }, tag);
                 self.name(anchor, id);
                 Ok(id)
             }
@@ -209,8 +207,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn open(&mut self, tag: Option<String>, anchor: Option<String>, start: Mark) -> NodeId {
-        let id = self.add(NodeData::Open, tag, start);
+    fn open(&mut self, tag: Option<String>, anchor: Option<String>) -> NodeId {
+        let id = self.add(NodeData::Open, tag);
         self.name(anchor, id);
         id
     }
@@ -275,9 +273,9 @@ impl<'a> Parser<'a> {
             let token = self.scanner.peek()?;
             match token.kind {
                 TokenKind::BlockEntry => {
-                    let end = self.scanner.next()?.end;
+                    self.scanner.next()?;
                     items.push(match self.scanner.kind()? {
-                        TokenKind::BlockEntry | TokenKind::BlockEnd => self.empty(end),
+                        TokenKind::BlockEntry | TokenKind::BlockEnd => self.empty(),
                         _ => self.node(true, false)?,
                     });
                 }
@@ -293,10 +291,10 @@ impl<'a> Parser<'a> {
     fn indentless_sequence(&mut self, id: NodeId) -> Parse<NodeId> {
         let mut items = Vec::new();
         while self.scanner.kind()? == TokenKind::BlockEntry {
-            let end = self.scanner.next()?.end;
+            self.scanner.next()?;
             items.push(match self.scanner.kind()? {
                 TokenKind::BlockEntry | TokenKind::Key | TokenKind::Value | TokenKind::BlockEnd => {
-                    self.empty(end)
+                    self.empty()
                 }
                 _ => self.node(true, false)?,
             });
@@ -312,19 +310,16 @@ impl<'a> Parser<'a> {
             let here = token.start;
             match token.kind {
                 TokenKind::Key => {
-                    let end = self.scanner.next()?.end;
-                    let key = self.block_mapping_node(end)?;
-                    let token = self.scanner.peek()?;
-                    let value = if token.kind == TokenKind::Value {
-                        let end = self.scanner.next()?.end;
-                        self.block_mapping_node(end)?
+                    self.scanner.next()?;
+                    let key = self.block_mapping_node()?;
+                    let value = if self.scanner.kind()? == TokenKind::Value {
+                        self.scanner.next()?;
+                        self.block_mapping_node()?
                     } else {
-                        let mark = token.start;
-                        self.empty(mark)
+                        self.empty()
                     };
                     entries.push((key, value));
                 }
-                // A value without a key: the grammar allows it only where the scanner produced it.
                 TokenKind::BlockEnd => {
                     self.scanner.next()?;
                     return Ok(self.close(id, NodeData::Mapping(entries)));
@@ -334,9 +329,9 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn block_mapping_node(&mut self, end: Mark) -> Parse<NodeId> {
+    fn block_mapping_node(&mut self) -> Parse<NodeId> {
         match self.scanner.kind()? {
-            TokenKind::Key | TokenKind::Value | TokenKind::BlockEnd => Ok(self.empty(end)),
+            TokenKind::Key | TokenKind::Value | TokenKind::BlockEnd => Ok(self.empty()),
             _ => self.node(true, true),
         }
     }
@@ -372,30 +367,24 @@ impl<'a> Parser<'a> {
 
     /// `[a: b]`: one pair of a flow sequence is a mapping.
     fn flow_pair(&mut self) -> Parse<NodeId> {
-        let token = self.scanner.next()?;
-        let id = self.open(None, None, token.start);
-        let next = self.scanner.peek()?;
-        let (kind, end) = (next.kind, next.end);
-        let key = match kind {
+        self.scanner.next()?;
+        let id = self.open(None, None);
+        let key = match self.scanner.kind()? {
             TokenKind::Value | TokenKind::FlowEntry | TokenKind::FlowSequenceEnd => {
                 // libyaml drops the token that it stopped at here.
                 self.scanner.next()?;
-                self.empty(end)
+                self.empty()
             }
             _ => self.node(false, false)?,
         };
-        let token = self.scanner.peek()?;
-        let mut mark = token.start;
-        if token.kind == TokenKind::Value {
+        if self.scanner.kind()? == TokenKind::Value {
             self.scanner.next()?;
-            let token = self.scanner.peek()?;
-            mark = token.start;
-            if !matches!(token.kind, TokenKind::FlowEntry | TokenKind::FlowSequenceEnd) {
+            if !matches!(self.scanner.kind()?, TokenKind::FlowEntry | TokenKind::FlowSequenceEnd) {
                 let value = self.node(false, false)?;
                 return Ok(self.close(id, NodeData::Mapping(vec![(key, value)])));
             }
         }
-        let value = self.empty(mark);
+        let value = self.empty();
         Ok(self.close(id, NodeData::Mapping(vec![(key, value)])))
     }
 
@@ -418,12 +407,8 @@ impl<'a> Parser<'a> {
                 }
                 TokenKind::Key => {
                     self.scanner.next()?;
-                    let token = self.scanner.peek()?;
-                    let mark = token.start;
-                    let key = match token.kind {
-                        TokenKind::Value | TokenKind::FlowEntry | TokenKind::FlowMappingEnd => {
-                            self.empty(mark)
-                        }
+                    let key = match self.scanner.kind()? {
+                        TokenKind::Value | TokenKind::FlowEntry | TokenKind::FlowMappingEnd => self.empty(),
                         _ => self.node(false, false)?,
                     };
                     let value = self.flow_value()?;
@@ -431,8 +416,7 @@ impl<'a> Parser<'a> {
                 }
                 _ => {
                     let key = self.node(false, false)?;
-                    let mark = self.scanner.peek()?.start;
-                    let value = self.empty(mark);
+                    let value = self.empty();
                     entries.push((key, value));
                 }
             }
@@ -440,17 +424,13 @@ impl<'a> Parser<'a> {
     }
 
     fn flow_value(&mut self) -> Parse<NodeId> {
-        let token = self.scanner.peek()?;
-        let mut mark = token.start;
-        if token.kind == TokenKind::Value {
+        if self.scanner.kind()? == TokenKind::Value {
             self.scanner.next()?;
-            let token = self.scanner.peek()?;
-            mark = token.start;
-            if !matches!(token.kind, TokenKind::FlowEntry | TokenKind::FlowMappingEnd) {
+            if !matches!(self.scanner.kind()?, TokenKind::FlowEntry | TokenKind::FlowMappingEnd) {
                 return self.node(false, false);
             }
         }
-        Ok(self.empty(mark))
+        Ok(self.empty())
     }
 }
 

@@ -45,7 +45,6 @@ pub(super) enum TokenKind {
 pub(super) struct Token<'a> {
     pub(super) kind: TokenKind,
     pub(super) start: Mark,
-    pub(super) end: Mark,
     /// Scalar text, anchor name, tag handle.
     pub(super) value: Cow<'a, str>,
     /// Tag suffix or the prefix of a tag directive; `major.minor` of a version directive.
@@ -215,25 +214,23 @@ impl<'a> Scanner<'a> {
     }
 
     fn push(&mut self, kind: TokenKind, start: Mark) {
-        let end = self.mark;
         self.tokens.push_back(Token {
             kind,
             start,
-            end,
             value: Cow::Borrowed(""),
             suffix: Cow::Borrowed(""),
         });
     }
 
-    fn push_value(&mut self, kind: TokenKind, start: Mark, end: Mark, value: Cow<'a, str>) {
-        self.tokens.push_back(Token { kind, start, end, value, suffix: Cow::Borrowed("") });
+    fn push_value(&mut self, kind: TokenKind, start: Mark, value: Cow<'a, str>) {
+        self.tokens.push_back(Token { kind, start, value, suffix: Cow::Borrowed("") });
     }
 
     fn insert(&mut self, number: usize, kind: TokenKind, mark: Mark) {
         let at = number.saturating_sub(self.tokens_parsed).min(self.tokens.len());
         self.tokens.insert(
             at,
-            Token { kind, start: mark, end: mark, value: Cow::Borrowed(""), suffix: Cow::Borrowed("") },
+            Token { kind, start: mark, value: Cow::Borrowed(""), suffix: Cow::Borrowed("") },
         );
     }
 
@@ -533,8 +530,7 @@ impl<'a> Scanner<'a> {
         if name.is_empty() || !follows {
             return self.error(start, "did not find expected alphabetic or numeric character");
         }
-        let end = self.mark;
-        self.push_value(kind, start, end, Cow::Borrowed(name));
+        self.push_value(kind, start, Cow::Borrowed(name));
         Ok(())
     }
 
@@ -632,7 +628,6 @@ impl<'a> Scanner<'a> {
             }
             _ => return self.error(start, "found unknown directive name"),
         };
-        let end = self.mark;
         self.skip_blanks();
         if self.byte(0) == b'#' {
             self.skip_to_break();
@@ -641,7 +636,7 @@ impl<'a> Scanner<'a> {
             return self.error(start, "did not find expected comment or line break");
         }
         self.skip_line();
-        self.tokens.push_back(Token { kind, start, end, value, suffix });
+        self.tokens.push_back(Token { kind, start, value, suffix });
         Ok(())
     }
 
@@ -687,11 +682,9 @@ impl<'a> Scanner<'a> {
         if !self.is_blankz(0) {
             return self.error(start, "did not find expected whitespace or line break");
         }
-        let end = self.mark;
         self.tokens.push_back(Token {
             kind: TokenKind::Tag,
             start,
-            end,
             value: Cow::Owned(handle),
             suffix: Cow::Owned(suffix),
         });
@@ -776,7 +769,6 @@ impl<'a> Scanner<'a> {
             return self.error(start, "did not find expected comment or line break");
         }
         self.skip_line();
-        let mut end = self.mark;
         let mut indent = 0;
         if increment > 0 {
             indent = if self.indent >= 0 { from_column(self.indent) + increment } else { increment };
@@ -784,7 +776,7 @@ impl<'a> Scanner<'a> {
         let mut out = String::new();
         let mut leading_break = String::new();
         let mut trailing_breaks = String::new();
-        self.scan_block_scalar_breaks(&mut indent, &mut trailing_breaks, start, &mut end)?;
+        self.scan_block_scalar_breaks(&mut indent, &mut trailing_breaks, start)?;
         let mut leading_blank = false;
         while self.mark.column == indent && !self.at_end() {
             let blank = self.is_blank(0);
@@ -805,7 +797,7 @@ impl<'a> Scanner<'a> {
             if self.is_break(0) {
                 self.read_line(&mut leading_break);
             }
-            self.scan_block_scalar_breaks(&mut indent, &mut trailing_breaks, start, &mut end)?;
+            self.scan_block_scalar_breaks(&mut indent, &mut trailing_breaks, start)?;
         }
         if chomping != -1 {
             out.push_str(&leading_break);
@@ -813,7 +805,7 @@ impl<'a> Scanner<'a> {
         if chomping == 1 {
             out.push_str(&trailing_breaks);
         }
-        self.push_value(TokenKind::BlockScalar, start, end, Cow::Owned(out));
+        self.push_value(TokenKind::BlockScalar, start, Cow::Owned(out));
         Ok(())
     }
 
@@ -822,9 +814,7 @@ impl<'a> Scanner<'a> {
         indent: &mut usize,
         breaks: &mut String,
         start: Mark,
-        end: &mut Mark,
     ) -> Scan<()> {
-        *end = self.mark;
         let mut max_indent = 0;
         loop {
             while (*indent == 0 || self.mark.column < *indent) && self.byte(0) == b' ' {
@@ -839,8 +829,7 @@ impl<'a> Scanner<'a> {
                 break;
             }
             self.read_line(breaks);
-            *end = self.mark;
-        }
+            }
         if *indent == 0 {
             *indent = max_indent.max(from_column(self.indent + 1)).max(1);
         }
@@ -862,8 +851,7 @@ impl<'a> Scanner<'a> {
             let value = Cow::Borrowed(&self.text[from..from + length]);
             self.mark.index = from + length + 1;
             self.mark.column += length + 2;
-            let end = self.mark;
-            self.push_value(TokenKind::QuotedScalar, start, end, value);
+                self.push_value(TokenKind::QuotedScalar, start, value);
             return Ok(());
         }
         self.skip();
@@ -925,8 +913,7 @@ impl<'a> Scanner<'a> {
             }
         }
         self.skip();
-        let end = self.mark;
-        self.push_value(TokenKind::QuotedScalar, start, end, Cow::Owned(out));
+        self.push_value(TokenKind::QuotedScalar, start, Cow::Owned(out));
         Ok(())
     }
 
@@ -990,7 +977,6 @@ impl<'a> Scanner<'a> {
 
     fn scan_plain_scalar(&mut self) -> Scan<()> {
         let start = self.mark;
-        let mut end = self.mark;
         let indent = self.indent + 1;
         // `chunk` is the run of text so far while it can still be lent; `out` takes over at the first fold.
         let mut out: Option<String> = None;
@@ -1015,7 +1001,6 @@ impl<'a> Scanner<'a> {
                 }
                 self.skip();
                 chunk.end = self.mark.index;
-                end = self.mark;
             }
             if !(self.is_blank(0) || self.is_break(0)) {
                 break;
@@ -1045,7 +1030,7 @@ impl<'a> Scanner<'a> {
             }
             None => Cow::Borrowed(last),
         };
-        self.push_value(TokenKind::PlainScalar, start, end, value);
+        self.push_value(TokenKind::PlainScalar, start, value);
         if leading_blanks {
             self.simple_key_allowed = true;
         }
