@@ -6,11 +6,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fedistio_tests::{Cluster, Fault, PodProcess, Route, TestBed};
+use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, ResourceExt};
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent,
+    WatchParams,
+};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, ResourceExt};
 use serde_json::{Value, json};
 
 const VERSION: &str = "1.28.2";
@@ -63,6 +69,7 @@ async fn the_bed_is_what_it_says() -> Result<()> {
     audit_and_metrics(member).await.context("audit and metrics")?;
     held_pods(member).await.context("pods that are held back")?;
     faults(member).await.context("faults")?;
+    faults_of_requests(member).await.context("faults of requests")?;
     registry(&bed).await.context("registry")?;
     istio(&bed, member).await.context("istio")?;
     own_clusters(&bed).await.context("clusters of the user")?;
@@ -232,9 +239,105 @@ async fn faults(member: &Cluster) -> Result<()> {
     .await
 }
 
+/// A client that tells what it sees: the usual one tries again by itself after 429 and 503.
+async fn client_without_retries(kubeconfig: &str) -> Result<Client> {
+    let kubeconfig = Kubeconfig::from_yaml(kubeconfig)?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    config.default_retry = false;
+    Ok(Client::try_from(config)?)
+}
+
+async fn faults_of_requests(member: &Cluster) -> Result<()> {
+    let proxy = member.proxy()?;
+    let user = "system:serviceaccount:requests:tester";
+    let text = member.service_account_kubeconfig("requests", "tester", Route::Http).await?;
+    ensure!(text.contains(&proxy.http_url()) && !text.contains(&proxy.url()));
+    let binding = json!({"metadata": {"name": "requests-tester"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "namespace": "requests", "name": "tester"}]});
+    let bindings = Api::<ClusterRoleBinding>::all(member.client());
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?;
+    let client = client_without_retries(&text).await?;
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), "requests");
+    let map = |name: &str| serde_json::from_value::<ConfigMap>(json!({"metadata": {"name": name}}));
+    let create = async |name: &str| anyhow::Ok(maps.create(&PostParams::default(), &map(name)?).await);
+    let code = |error: kube::Error| if let kube::Error::Api(status) = error { status.code } else { 0 };
+
+    let mark = member.audit_mark()?;
+    eventually("the permission", || async { Ok(create("a").await?.ok()) }).await?;
+    let writes = member.audit_writes_since(mark, Some(user))?;
+    ensure!(writes.iter().any(|write| write.code == 201), "the token has passed: {writes:?}");
+    let admin = client_without_retries(&member.kubeconfig_by(Route::Http)).await?;
+    let refused = Api::<Namespace>::all(admin).get("default").await.map_err(code);
+    ensure!(refused.as_ref().err() == Some(&401), "a client certificate does not pass: {refused:?}");
+
+    let version = maps.list(&ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
+    let mut watch = maps.watch(&WatchParams::default(), &version).await?.boxed();
+    let (mark, injected) = (member.audit_mark()?, proxy.injected());
+    let retry_after = Some(Duration::from_secs(2));
+    proxy.set(Fault::Answer { status: 429, every: 1, only_writes: true, retry_after });
+    let refused = create("b").await?;
+    ensure!(
+        matches!(&refused, Err(kube::Error::Api(status)) if status.code == 429 && status.reason == "TooManyRequests"
+            && status.details.as_ref().is_some_and(|details| details.retry_after_seconds == 2)),
+        "{refused:?}"
+    );
+    let request = hyper::Request::delete("/api/v1/namespaces/requests/configmaps/a").body(Vec::new())?;
+    let answer = client.send(request.map(Into::into)).await?;
+    ensure!(
+        answer.status() == 429 && answer.headers().get("retry-after").is_some_and(|value| value == "2"),
+        "{answer:?}"
+    );
+    maps.get("a").await.context("reads pass")?;
+    ensure!(member.audit_writes_since(mark, Some(user))?.is_empty(), "nothing has reached the server");
+    ensure!(proxy.injected() == injected + 2);
+    let by_bytes = fedistio_tests::cluster::kubeconfig::client(&member.kubeconfig_by(Route::Proxy)).await?;
+    let by_bytes = Api::<ConfigMap>::namespaced(by_bytes, "requests");
+    by_bytes.create(&PostParams::default(), &map("c")?).await.context("the other route passes")?;
+
+    let event = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.context("no event")?;
+    ensure!(
+        matches!(&event, Some(Ok(WatchEvent::Added(added))) if added.name_any() == "c"),
+        "an open watch goes on: {event:?}"
+    );
+
+    for status in [409, 410, 500, 503] {
+        proxy.set(Fault::Answer { status, every: 2, only_writes: false, retry_after: None });
+        for expected in [None, Some(status), None, Some(status)] {
+            let seen = maps.get("a").await.map_err(code).err();
+            ensure!(seen == expected, "{seen:?} instead of {expected:?}");
+        }
+    }
+
+    // Long enough for the head of a watch's event and too short for the whole of it.
+    proxy.set(Fault::CutBody { after: 60, every: 1 });
+    let cut = maps.get("a").await;
+    ensure!(cut.is_err() && !matches!(cut, Err(kube::Error::Api(_))), "not the server's error: {cut:?}");
+    let mut short = maps.watch(&WatchParams::default(), &version).await?.boxed();
+    let event = tokio::time::timeout(Duration::from_secs(10), short.next()).await.context("not cut")?;
+    ensure!(!matches!(event, Some(Ok(_))), "half an event: {event:?}");
+
+    proxy.set(Fault::Delay(Duration::from_millis(100)));
+    let started = Instant::now();
+    maps.get("a").await?;
+    ensure!(started.elapsed() >= Duration::from_millis(200), "late both ways: {:?}", started.elapsed());
+    proxy.set(Fault::Refuse);
+    ensure!(maps.get("a").await.is_err(), "refused");
+    let ended = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.context("still open")?;
+    ensure!(!matches!(ended, Some(Ok(_))), "the watch is cut too: {ended:?}");
+    let injected = proxy.injected();
+    proxy.set(Fault::None);
+    create("d").await??;
+    for _ in 0..3 {
+        maps.get("d").await.context("back to normal")?;
+    }
+    ensure!(proxy.injected() == injected);
+    bindings.delete("requests-tester", &DeleteParams::default()).await?;
+    Ok(())
+}
+
 /// The bed's clusters, used as if they were somebody's own.
 async fn own_clusters(bed: &TestBed) -> Result<()> {
-    use kube::config::Kubeconfig;
     let mut merged = Kubeconfig::default();
     for cluster in bed.clusters() {
         merged = merged.merge(Kubeconfig::from_yaml(cluster.kubeconfig())?)?;

@@ -12,7 +12,7 @@ use super::egress::Egress;
 use super::kubeconfig::{Credential, client, kubeconfig};
 use super::pki::{ClientCert, Pki};
 use super::ports::free_port;
-use super::proxy::FaultProxy;
+use super::proxy::{FaultProxy, Terminator};
 use super::server::{Place, apiserver, controller_manager};
 use crate::binaries::{Binaries, Kubernetes};
 use crate::process::{Process, Signal, Watchdog};
@@ -89,7 +89,8 @@ impl Local {
         super::write_private(&controller_kubeconfig, &config("system:kube-controller-manager", None)?)?;
         let processes = Arc::new(Processes::default());
         let egress = Egress::start(&place.egress_socket(), node_client.clone(), Arc::clone(&processes))?;
-        let proxy = FaultProxy::start(free_port()?, ([127, 0, 0, 1], place.port).into()).await?;
+        let (server, tls) = (([127, 0, 0, 1], place.port).into(), Terminator::new(&pki)?);
+        let proxy = FaultProxy::start(free_port()?, free_port()?, server, tls).await?;
         let runner_setup = Setup {
             cluster: setup.name.clone(),
             index: setup.index,

@@ -37,8 +37,12 @@ const TOKEN_SECONDS: i64 = 24 * 3600;
 pub enum Route {
     /// The API server itself.
     Direct,
-    /// The fault proxy in front of it; the API server itself where there is none (clusters of the user).
+    /// The fault proxy in front of it, which passes TLS through unread: every way of authentication works, and faults are those of
+    /// connections. The API server itself where there is no proxy (clusters of the user).
     Proxy,
+    /// The fault proxy, which ends TLS and passes requests on, so that it can also answer and cut them. Bearer tokens get through,
+    /// client certificates do not: use [`Cluster::service_account_kubeconfig`]. The API server itself where there is no proxy.
+    Http,
 }
 
 /// A cluster with an administrator's access to it.
@@ -120,11 +124,20 @@ impl Cluster {
         &self.path
     }
 
-    /// The administrator's kubeconfig by the given route.
+    /// The administrator's kubeconfig by the given route. By [`Route::Http`] the API server of the test bed answers 401 to it: the
+    /// administrator has a client certificate.
     pub fn kubeconfig_by(&self, route: Route) -> String {
+        match &self.local {
+            Some(local) => local.admin_kubeconfig(&self.server_by(route)),
+            None => self.kubeconfig.clone(),
+        }
+    }
+
+    fn server_by(&self, route: Route) -> String {
         match (&self.local, route) {
-            (Some(local), Route::Proxy) => local.admin_kubeconfig(&local.proxy().url()),
-            _ => self.kubeconfig.clone(),
+            (Some(local), Route::Proxy) => local.proxy().url(),
+            (Some(local), Route::Http) => local.proxy().http_url(),
+            (_, Route::Direct) | (None, _) => self.server.clone(),
         }
     }
 
@@ -166,10 +179,7 @@ impl Cluster {
             .status
             .context("an answer without token")?
             .token;
-        let server = match (&self.local, route) {
-            (Some(local), Route::Proxy) => local.proxy().url(),
-            _ => self.server.clone(),
-        };
+        let server = self.server_by(route);
         Ok(kubeconfig::kubeconfig(&self.name, &server, &self.ca, name, &Credential::Token(token)))
     }
 
