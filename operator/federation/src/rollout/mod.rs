@@ -60,6 +60,8 @@ pub struct Assignment {
     pub held_by: String,
     /// Is it held because a stage has stopped, rather than because stages before are under way?
     pub stopped: bool,
+    /// Did it not become healthy within its stage's deadline?
+    pub overdue: bool,
 }
 
 /// The decision.
@@ -115,7 +117,7 @@ fn all_at_once(input: &RolloutInput<'_>) -> RolloutDecision {
 }
 
 fn assigned(revision: Option<&str>) -> Assignment {
-    Assignment { revision: revision.map(str::to_owned), held_by: String::new(), stopped: false }
+    Assignment { revision: revision.map(str::to_owned), held_by: String::new(), stopped: false, overdue: false }
 }
 
 /// Each stage with its clusters: a cluster belongs to the first stage that selects it, and to the last one where none does.
@@ -182,7 +184,7 @@ fn decide_stage(
     let mut starting = Vec::new();
     for (name, cluster) in members {
         let assignment = if cluster.current.as_deref() == Some(input.target) {
-            assigned(Some(input.target))
+            Assignment { overdue: is_overdue(cluster, stage, input.now), ..assigned(Some(input.target)) }
         } else if starting.len() < room {
             starting.push((*name).to_owned());
             assigned(Some(input.target))
@@ -246,23 +248,27 @@ fn count(
             Health::Waiting(message) => tally.waiting.push(format!("{name}: {message}")),
             Health::Failed(message) => tally.failed.push(format!("{name}: {message}")),
             Health::Progressing => {
-                let deadline = cluster.started.map(|start| later(start, signed(stage.progress_deadline.0)));
-                match deadline {
-                    Some(deadline) if deadline <= input.now => tally.failed.push(format!(
-                        "{name}: not healthy within {} of its start",
-                        stage.progress_deadline
-                    )),
-                    _ => {
-                        tally.under_way.push((*name).to_owned());
-                        if let Some(deadline) = deadline {
-                            wake(decision, deadline);
-                        }
+                if is_overdue(cluster, stage, input.now) {
+                    let limit = stage.progress_deadline;
+                    tally.failed.push(format!("{name}: not healthy within {limit} of its start"));
+                } else {
+                    tally.under_way.push((*name).to_owned());
+                    if let Some(deadline) = deadline(cluster, stage) {
+                        wake(decision, deadline);
                     }
                 }
             }
         }
     }
     tally
+}
+
+fn deadline(cluster: &RolloutCluster, stage: &Stage) -> Option<Timestamp> {
+    cluster.started.map(|start| later(start, signed(stage.progress_deadline.0)))
+}
+
+fn is_overdue(cluster: &RolloutCluster, stage: &Stage, now: Timestamp) -> bool {
+    cluster.health == Health::Progressing && deadline(cluster, stage).is_some_and(|deadline| deadline <= now)
 }
 
 fn hold_message(stage: &Stage, before: Option<&str>, tally: &Tally, stopped: Option<&str>) -> String {

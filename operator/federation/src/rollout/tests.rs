@@ -95,6 +95,7 @@ fn a_failure_or_a_deadline_stops_the_stage_and_all_later_ones() {
         let decision = run(Some(&stages), clusters, Some("old"), now);
         assert_eq!(revisions(&decision), ["new", "old"]);
         assert_eq!(states(&decision), [StageState::Stopped, StageState::Waiting]);
+        assert_eq!(decision.assignments["a"].overdue, now == 60);
         assert!(decision.stopped.as_ref().unwrap().contains(part), "{:?}", decision.stopped);
         assert!(decision.assignments["b"].stopped && decision.assignments["b"].held_by.contains(part));
     }

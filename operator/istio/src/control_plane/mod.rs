@@ -115,29 +115,39 @@ impl ControlPlane {
     }
 }
 
-/// Makes the manifests of one cluster: the namespace, and the objects of `charts`.
+/// The manifests of one rendered chart, in the chart's order.
 ///
-/// An object that several charts render (charts of two revisions share none today) is taken from the last chart in the list: put the
+/// # Errors
+/// When the chart rendered something that can't be applied.
+pub fn chart_manifests(
+    chart: &RenderedChart<'_>,
+    namespace: &str,
+    owner: &Owner,
+) -> Result<Vec<Arc<Manifest>>, AssembleError> {
+    let objects = chart.objects.iter().filter(|object| !object.is_null());
+    objects.map(|object| manifest(chart, object, namespace, owner).map(Arc::new)).collect()
+}
+
+/// Puts the manifests of one cluster together: the namespace, and those of the charts in `parts`.
+///
+/// An object that several charts render (charts of two revisions share none today) is taken from the last part: put the
 /// newest version last. `network` labels the namespace, by which Istio finds the network of its gateways.
 ///
 /// # Errors
-/// When a chart rendered something that can't be applied.
-pub fn assemble(
-    charts: &[RenderedChart<'_>],
+/// When the namespace's manifest can't be made.
+pub fn assemble<'a>(
+    parts: impl IntoIterator<Item = &'a [Arc<Manifest>]>,
     namespace: &str,
     network: Option<&str>,
-    owner: &Owner,
 ) -> Result<ControlPlane, AssembleError> {
-    let mut found: BTreeMap<ObjectKey, Manifest> = BTreeMap::new();
-    insert(&mut found, namespace_manifest(namespace, network)?);
-    for chart in charts {
-        for object in chart.objects.iter().filter(|object| !object.is_null()) {
-            insert(&mut found, manifest(chart, object, namespace, owner)?);
-        }
+    let own = Arc::new(namespace_manifest(namespace, network)?);
+    let mut found: BTreeMap<ObjectKey, Arc<Manifest>> = [(own.key.clone(), own)].into();
+    for manifest in parts.into_iter().flatten() {
+        found.insert(manifest.key.clone(), Arc::clone(manifest));
     }
     let mut plane = ControlPlane::default();
-    for (_, manifest) in found {
-        plane.waves[wave(&manifest.key)].push(Arc::new(manifest));
+    for (key, manifest) in found {
+        plane.waves[wave(&key)].push(manifest);
     }
     Ok(plane)
 }
@@ -149,10 +159,6 @@ pub fn wave(key: &ObjectKey) -> usize {
         (_, false) => 1,
         (_, true) => 2,
     }
-}
-
-fn insert(found: &mut BTreeMap<ObjectKey, Manifest>, manifest: Manifest) {
-    found.insert(manifest.key.clone(), manifest);
 }
 
 fn namespace_manifest(namespace: &str, network: Option<&str>) -> Result<Manifest, AssembleError> {

@@ -5,7 +5,11 @@ fn chart<'a>(origin: Origin<'a>, version: &'a str, objects: &'a [Value]) -> Rend
 }
 
 fn build(charts: &[RenderedChart<'_>]) -> Result<ControlPlane, AssembleError> {
-    assemble(charts, "istio-system", Some("n1"), &owner("prod"))
+    let parts: Vec<_> = charts
+        .iter()
+        .map(|chart| chart_manifests(chart, "istio-system", &owner("prod")))
+        .collect::<Result<_, _>>()?;
+    assemble(parts.iter().map(Vec::as_slice), "istio-system", Some("n1"))
 }
 
 fn names(plane: &ControlPlane, wave: usize) -> Vec<String> {

@@ -58,14 +58,11 @@ pub fn istiod_values(
 
 /// The values of the base chart. `default_revision`: the revision that validates what no revision label claims; none yet: no webhook for that.
 ///
+/// They hold nothing that tells clusters apart unless the user's do: so clusters share one rendering of the CRDs.
+///
 /// # Errors
 /// As [`istiod_values`].
-pub fn base_values(
-    template: &IstioTemplate,
-    cluster: &ClusterView,
-    mesh_id: &str,
-    default_revision: Option<&str>,
-) -> Result<Value, ValuesError> {
+pub fn base_values(template: &IstioTemplate, default_revision: Option<&str>) -> Result<Value, ValuesError> {
     let mut user = user_values(template)?;
     let mut values = Map::new();
     for part in ["global", "base"] {
@@ -77,7 +74,8 @@ pub fn base_values(
         values.insert("profile".to_owned(), Value::from(profile.as_str()));
     }
     values.insert("defaultRevision".to_owned(), Value::from(default_revision.unwrap_or_default()));
-    set_global(&mut values, template, cluster, mesh_id)?;
+    let global = object(&mut values, "global", "values.global")?;
+    force_global(global, "istioNamespace", "global.istioNamespace", &template.namespace)?;
     Ok(Value::Object(values))
 }
 
@@ -196,16 +194,16 @@ mod tests {
             json!({"pilot": {"a": 1}, "base": {"excludedCRDs": ["x"]}, "global": {"meshID": "own"}}),
         );
         template.profile = Some("ambient".to_owned());
-        let values = base_values(&template, &cluster(), "mesh", None).unwrap();
+        let values = base_values(&template, None).unwrap();
         assert_eq!(
             values,
             json!({
                 "base": {"excludedCRDs": ["x"]}, "defaultRevision": "", "profile": "ambient",
-                "global": {"istioNamespace": "istio-system", "meshID": "own", "network": "n1", "multiCluster": {"clusterName": "a"}},
+                "global": {"istioNamespace": "istio-system", "meshID": "own"},
             })
         );
         assert_eq!(
-            base_values(&template, &cluster(), "m", Some("1-28-2")).unwrap()["defaultRevision"],
+            base_values(&template, Some("1-28-2")).unwrap()["defaultRevision"],
             "1-28-2"
         );
     }

@@ -1,0 +1,214 @@
+//! Folds what is known of the clusters into the status of a `FederatedIstio`. Pure.
+
+use fedistio_crds::{
+    ClusterControlPlane, ConditionStatus, ControlPlanePhase as Phase, ControlPlaneReason as Reason,
+    FederatedIstioStatus, RolloutProgress, Summary, set_condition,
+};
+use fedistio_federation::rollout::{Health, RolloutDecision};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use std::collections::BTreeMap;
+
+/// Condition: every control plane runs what it should, and is ready.
+const READY: &str = "Ready";
+/// Condition: a change is on its way.
+const PROGRESSING: &str = "Progressing";
+
+/// An entry that says nothing yet.
+pub(crate) fn entry(name: &str, phase: Phase, reason: Reason, message: impl Into<String>) -> ClusterControlPlane {
+    ClusterControlPlane {
+        name: name.to_owned(),
+        phase,
+        reason,
+        message: message.into(),
+        ready: false,
+        version: String::new(),
+        revision: String::new(),
+        spec_revision: String::new(),
+        tag_revision: None,
+        revisions: Vec::new(),
+        proxies: BTreeMap::new(),
+        last_transition_time: None,
+        start_time: None,
+    }
+}
+
+/// Sets the times of `new` after what was said `before`.
+///
+/// Both start over with a new spec revision, even where the phase is the same: a time of success must not count from the old one.
+pub(crate) fn set_times(new: &mut ClusterControlPlane, before: Option<&ClusterControlPlane>, now: Timestamp) {
+    let same = before.filter(|before| before.spec_revision == new.spec_revision);
+    let at = || Some(Time(now));
+    new.start_time = same.and_then(|before| before.start_time.clone()).or_else(at);
+    new.last_transition_time = same
+        .filter(|before| before.phase == new.phase)
+        .and_then(|before| before.last_transition_time.clone())
+        .or_else(at);
+}
+
+/// How a rollout sees a cluster of which this was said last.
+pub(crate) fn health(entry: &ClusterControlPlane) -> Health {
+    match (entry.phase, entry.reason) {
+        (Phase::Healthy, _) => match &entry.last_transition_time {
+            Some(time) => Health::Healthy(time.0),
+            None => Health::Progressing,
+        },
+        (_, Reason::RestartNeeded) => Health::Waiting(entry.message.clone()),
+        // Said by the rollout itself: it must be able to take it back.
+        (_, Reason::ProgressDeadlineExceeded) => Health::Progressing,
+        (Phase::Failed, _) => Health::Failed(entry.message.clone()),
+        _ => Health::Progressing,
+    }
+}
+
+/// What the status is made of.
+pub(crate) struct Fold<'a> {
+    pub(crate) before: &'a FederatedIstioStatus,
+    pub(crate) generation: Option<i64>,
+    pub(crate) clusters: Vec<ClusterControlPlane>,
+    /// The decision with the target's name; none while the object is being deleted.
+    pub(crate) rollout: Option<(&'a RolloutDecision, &'a str)>,
+    /// Something that concerns all clusters.
+    pub(crate) problem: Option<(Reason, String)>,
+    pub(crate) now: Timestamp,
+}
+
+/// Makes the new status.
+pub(crate) fn fold(input: Fold<'_>) -> FederatedIstioStatus {
+    let Fold { before, generation, clusters, rollout, problem, now } = input;
+    let target = rollout.map(|(_, target)| target);
+    let as_wanted = |entry: &&ClusterControlPlane| entry.ready && Some(entry.spec_revision.as_str()) == target;
+    let in_sync = clusters.iter().filter(as_wanted).count();
+    let failed: Vec<&ClusterControlPlane> = clusters
+        .iter()
+        .filter(|entry| entry.phase == Phase::Failed || entry.reason == Reason::ApplyFailed)
+        .collect();
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let mut status = FederatedIstioStatus {
+        observed_generation: generation,
+        summary: Summary { clusters: number(clusters.len()), in_sync: number(in_sync), failed: number(failed.len()) },
+        conditions: before.conditions.clone(),
+        rollout: match rollout {
+            Some((decision, target)) => Some(progress(before, decision, target)),
+            None => before.rollout.clone(),
+        },
+        clusters: Vec::new(),
+    };
+    let done = rollout.is_some_and(|(decision, _)| decision.done);
+    let stopped = rollout.and_then(|(decision, _)| decision.stopped.clone());
+    let (ready, reason, message) = if let Some((reason, message)) = &problem {
+        (ConditionStatus::False, (*reason).into(), message.clone())
+    } else if clusters.is_empty() && rollout.is_some() {
+        let message = "the placement selects no cluster; check it against the labels of the MemberClusters";
+        (ConditionStatus::False, "NoClusters", message.to_owned())
+    } else if let Some(first) = failed.first() {
+        (ConditionStatus::False, first.reason.into(), format!("{}: {}", first.name, first.message))
+    } else if in_sync == clusters.len() && rollout.is_some() {
+        (ConditionStatus::True, "Ready", format!("{in_sync} of {} clusters are ready", clusters.len()))
+    } else {
+        let waiting = clusters.iter().find(|entry| !as_wanted(entry));
+        let why = waiting.map(|entry| format!("; {}: {} {}", entry.name, entry.reason, entry.message));
+        let message = format!("{in_sync} of {} clusters are ready{}", clusters.len(), why.unwrap_or_default());
+        (ConditionStatus::False, "Progressing", message.trim_end().to_owned())
+    };
+    set_condition(&mut status.conditions, READY, ready, reason, &message, generation, now);
+    let (progressing, reason, message) = match (stopped, done) {
+        (Some(stopped), _) => (ConditionStatus::False, "RolloutStopped", stopped),
+        (None, true) => (ConditionStatus::False, "RolloutComplete", String::new()),
+        (None, false) => {
+            let stage = status.rollout.as_ref().map_or("", |rollout| rollout.current_stage.as_str());
+            let message = if stage.is_empty() { String::new() } else { format!("stage {stage} is under way") };
+            (ConditionStatus::True, "RolloutUnderWay", message)
+        }
+    };
+    set_condition(&mut status.conditions, PROGRESSING, progressing, reason, &message, generation, now);
+    status.clusters = clusters;
+    status
+}
+
+fn progress(before: &FederatedIstioStatus, decision: &RolloutDecision, target: &str) -> RolloutProgress {
+    let promoted = before.rollout.as_ref().and_then(|rollout| rollout.previous_revision.clone());
+    RolloutProgress {
+        target_revision: target.to_owned(),
+        previous_revision: if decision.done { Some(target.to_owned()) } else { promoted },
+        current_stage: decision.current_stage.clone(),
+        stages: decision.stages.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn healthy(name: &str) -> ClusterControlPlane {
+        ClusterControlPlane {
+            ready: true,
+            spec_revision: "r2".to_owned(),
+            last_transition_time: Some(Time(at(5))),
+            ..entry(name, Phase::Healthy, Reason::Healthy, "")
+        }
+    }
+
+    fn decision(done: bool) -> RolloutDecision {
+        RolloutDecision {
+            assignments: BTreeMap::new(),
+            stages: Vec::new(),
+            current_stage: String::new(),
+            stopped: None,
+            done,
+            wake_at: None,
+        }
+    }
+
+    fn run(clusters: Vec<ClusterControlPlane>, before: &FederatedIstioStatus, now: i64) -> FederatedIstioStatus {
+        let decision = decision(clusters.iter().all(|entry| entry.phase == Phase::Healthy));
+        fold(Fold { before, generation: Some(1), clusters, rollout: Some((&decision, "r2")), problem: None, now: at(now) })
+    }
+
+    fn condition<'a>(status: &'a FederatedIstioStatus, type_: &str) -> (&'a str, &'a str) {
+        let found = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
+        (&found.status, &found.reason)
+    }
+
+    #[test]
+    fn the_same_facts_give_the_same_status_at_any_time() {
+        let first = run(vec![healthy("a")], &FederatedIstioStatus::default(), 1);
+        assert_eq!(condition(&first, READY), ("True", "Ready"));
+        assert_eq!(first.rollout.as_ref().unwrap().previous_revision.as_deref(), Some("r2"));
+        assert_eq!(run(vec![healthy("a")], &first, 100), first);
+    }
+
+    #[test]
+    fn failures_and_held_clusters_are_not_ready() {
+        let failed = entry("b", Phase::Failed, Reason::UnknownVersion, "choose another");
+        let status = run(vec![healthy("a"), failed], &FederatedIstioStatus::default(), 1);
+        assert_eq!(condition(&status, READY), ("False", "UnknownVersion"));
+        assert_eq!((status.summary.in_sync, status.summary.failed), (1, 1));
+        let held = ClusterControlPlane { spec_revision: "r1".to_owned(), ..healthy("b") };
+        let status = run(vec![healthy("a"), held], &FederatedIstioStatus::default(), 1);
+        assert_eq!(condition(&status, READY), ("False", "Progressing"));
+        assert_eq!(condition(&run(vec![], &FederatedIstioStatus::default(), 1), READY), ("False", "NoClusters"));
+    }
+
+    #[test]
+    fn times_start_over_with_a_new_spec_revision() {
+        let mut same = healthy("a");
+        same.last_transition_time = None;
+        set_times(&mut same, Some(&healthy("a")), at(9));
+        assert_eq!((same.last_transition_time.clone().unwrap().0, same.start_time.unwrap().0), (at(5), at(9)));
+        let mut next = ClusterControlPlane { spec_revision: "r3".to_owned(), ..healthy("a") };
+        set_times(&mut next, Some(&healthy("a")), at(9));
+        assert_eq!((next.last_transition_time.unwrap().0, next.start_time.unwrap().0), (at(9), at(9)));
+    }
+
+    #[test]
+    fn a_rollout_can_take_its_own_verdict_back() {
+        assert_eq!(health(&entry("a", Phase::Failed, Reason::ProgressDeadlineExceeded, "")), Health::Progressing);
+        assert!(matches!(health(&entry("a", Phase::Failed, Reason::RenderFailed, "x")), Health::Failed(_)));
+        assert!(matches!(health(&entry("a", Phase::MovingWorkloads, Reason::RestartNeeded, "x")), Health::Waiting(_)));
+        assert_eq!(health(&healthy("a")), Health::Healthy(at(5)));
+    }
+}

@@ -1,0 +1,333 @@
+//! One pass over one `FederatedIstio`: revision, placement, rollout, then each cluster, then the status.
+
+use crate::{
+    control_plane::owner,
+    controller::{
+        Driver,
+        cluster::Wanted,
+        desired::Problem,
+        fold::{Fold, entry, fold, health, set_times},
+        host::{set_finalizer, write_status},
+        plan::removal,
+    },
+};
+use fedistio_crds::{
+    ClusterControlPlane, ControlPlanePhase as Phase, ControlPlaneReason as Reason, FINALIZER, FederatedIstio,
+    FederatedIstioStatus,
+};
+use fedistio_federation::{
+    placement::{Decision, place},
+    revision::RevisionStore,
+    rollout::{Assignment, RolloutCluster, RolloutDecision, RolloutInput, decide},
+};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Wait before a failed request to the host is tried again.
+const HOST_RETRY: Duration = Duration::from_secs(2);
+
+/// The parts of a spec that a rollout hands out.
+fn revision_data(object: &FederatedIstio) -> Value {
+    json!({"template": object.spec.template, "overrides": object.spec.overrides, "mesh": object.spec.mesh})
+}
+
+/// The last entry of a cluster.
+fn before<'a>(status: &'a FederatedIstioStatus, name: &str) -> Option<&'a ClusterControlPlane> {
+    status.clusters.iter().find(|entry| entry.name == name)
+}
+
+impl Driver {
+    /// Does everything that can be done for the `FederatedIstio` `name` now.
+    pub(super) async fn reconcile(&mut self, name: &str) {
+        let Some(mesh) = self.meshes.get(name) else { return };
+        let (object, status) = (mesh.object.clone(), mesh.status.clone());
+        let result = if object.metadata.deletion_timestamp.is_some() {
+            self.remove_mesh(name, &object, &status).await
+        } else {
+            self.drive_mesh(name, &object, &status).await
+        };
+        if let Err(error) = result {
+            tracing::warn!(mesh = name, %error, "the host could not be asked; it is tried again");
+            self.alarms.insert((Instant::now() + HOST_RETRY, name.to_owned()));
+        }
+    }
+
+    async fn drive_mesh(
+        &mut self,
+        name: &str,
+        object: &FederatedIstio,
+        status: &FederatedIstioStatus,
+    ) -> Result<(), String> {
+        if !object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER) {
+            // The watch brings the object back with it.
+            return set_finalizer(&self.host, object, true).await;
+        }
+        let now = Timestamp::now();
+        let target = self.ensure_target(name, object).await?;
+        let strategy = match &object.spec.strategy_ref {
+            None => None,
+            Some(reference) => match self.strategies.get(&reference.name) {
+                Some(strategy) => Some(strategy.clone()),
+                None => {
+                    let message = format!(
+                        "there is no RolloutStrategy {}; create it, or remove strategyRef. Every cluster stays as it is",
+                        reference.name
+                    );
+                    return self.report(name, object, status, Vec::new(), None, Some((Reason::StrategyNotFound, message))).await;
+                }
+            },
+        };
+        let views = self.fleet.views();
+        let placement = place(&object.spec.placement, &views);
+        let mut clusters = BTreeMap::new();
+        for (cluster, decision) in &placement {
+            self.ensure_member(cluster);
+            if *decision != Decision::Placed {
+                continue;
+            }
+            let last = before(status, cluster);
+            let current = last.map(|entry| entry.spec_revision.clone()).filter(|revision| !revision.is_empty());
+            clusters.insert(
+                cluster.clone(),
+                RolloutCluster {
+                    labels: views.get(cluster).map(|view| view.labels.clone()).unwrap_or_default(),
+                    started: last.and_then(|entry| entry.start_time.as_ref()).map(|time| time.0),
+                    health: last.map_or(fedistio_federation::rollout::Health::Progressing, health),
+                    current,
+                },
+            );
+        }
+        let promoted = status.rollout.as_ref().and_then(|rollout| rollout.previous_revision.as_deref());
+        let input = RolloutInput { strategy: strategy.as_ref(), clusters: &clusters, target: &target, promoted, now };
+        let decision = decide(&input);
+        if let Some(at) = decision.wake_at {
+            self.wake_at(name, at, now);
+        }
+        let mut entries = Vec::new();
+        for (cluster, placed) in &placement {
+            let last = before(status, cluster);
+            let mut new = match (placed, decision.assignments.get(cluster)) {
+                (Decision::Placed, Some(assignment)) => self.drive_cluster(name, cluster, assignment, last),
+                (Decision::NotRegistered, _) => entry(
+                    cluster,
+                    Phase::Failed,
+                    Reason::ClusterNotFound,
+                    "there is no MemberCluster of this name; join the cluster, or correct the placement",
+                ),
+                (Decision::ConstraintNotMet(message) | Decision::ConstraintUnknown(message), _) => {
+                    // What is there stays: a constraint keeps out, it does not remove.
+                    keep(cluster, last, Phase::Pending, Reason::ConstraintNotMet, message)
+                }
+                (Decision::Placed, None) => keep(cluster, last, Phase::Pending, Reason::WaitingForStage, ""),
+            };
+            set_times(&mut new, last, now);
+            entries.push(new);
+        }
+        // Clusters that the placement no longer selects keep their entry until nothing is left there.
+        for last in status.clusters.iter().filter(|last| !placement.contains_key(&last.name)) {
+            if views.contains_key(&last.name)
+                && let Some(mut new) = self.remove_cluster(name, last)
+            {
+                set_times(&mut new, Some(last), now);
+                entries.push(new);
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        self.report(name, object, status, entries, Some((&decision, &target)), None).await?;
+        self.prune_revisions(name, &target).await
+    }
+
+    fn drive_cluster(
+        &mut self,
+        mesh: &str,
+        cluster: &str,
+        assignment: &Assignment,
+        last: Option<&ClusterControlPlane>,
+    ) -> ClusterControlPlane {
+        let Some(revision) = &assignment.revision else {
+            let reason = if assignment.stopped { Reason::RolloutStopped } else { Reason::WaitingForStage };
+            return entry(cluster, Phase::Pending, reason, assignment.held_by.clone());
+        };
+        let data = self.meshes.get(mesh).and_then(|mesh| mesh.store.as_ref()?.get(revision)).map(|found| found.data.clone());
+        let mut new = match data.as_ref().map(Wanted::read) {
+            Some(Ok(wanted)) => {
+                let last = last.filter(|last| last.spec_revision == *revision);
+                self.drive(mesh, cluster, &wanted, last)
+            }
+            Some(Err(error)) => keep(cluster, last, Phase::Failed, Reason::RenderFailed, &error),
+            None => keep(
+                cluster,
+                last,
+                Phase::Failed,
+                Reason::RolloutStopped,
+                &format!("the ControllerRevision {revision} is gone; change the spec to make a new one"),
+            ),
+        };
+        new.spec_revision.clone_from(revision);
+        if assignment.overdue && !matches!(new.phase, Phase::Healthy | Phase::Failed) {
+            new.message = format!("not healthy within its stage's deadline; {}", new.message);
+            (new.phase, new.reason) = (Phase::Failed, Reason::ProgressDeadlineExceeded);
+        }
+        if !assignment.held_by.is_empty() && new.phase == Phase::Healthy {
+            new.reason = if assignment.stopped { Reason::RolloutStopped } else { Reason::WaitingForStage };
+            new.message.clone_from(&assignment.held_by);
+        }
+        new
+    }
+
+    /// Stores the spec of this generation and gives its name.
+    async fn ensure_target(&mut self, name: &str, object: &FederatedIstio) -> Result<String, String> {
+        let host = self.host.clone();
+        let Some(mesh) = self.meshes.get_mut(name) else { return Err("it is gone".to_owned()) };
+        let generation = object.metadata.generation.unwrap_or(0);
+        if let Some((of, target)) = &mesh.target
+            && *of == generation
+        {
+            return Ok(target.clone());
+        }
+        let uid = object.metadata.uid.as_deref().unwrap_or_default();
+        if mesh.store.is_none() {
+            mesh.store = Some(RevisionStore::load(&host, uid).await.map_err(|error| error.to_string())?);
+        }
+        let Some(store) = &mut mesh.store else { return Err("it is gone".to_owned()) };
+        let target = store
+            .ensure(&host, "FederatedIstio", name, uid, &revision_data(object))
+            .await
+            .map_err(|error| error.to_string())?;
+        mesh.target = Some((generation, target.clone()));
+        Ok(target)
+    }
+
+    async fn prune_revisions(&mut self, name: &str, target: &str) -> Result<(), String> {
+        let host = self.host.clone();
+        let Some(mesh) = self.meshes.get_mut(name) else { return Ok(()) };
+        let mut in_use: BTreeSet<String> =
+            mesh.status.clusters.iter().map(|entry| entry.spec_revision.clone()).collect();
+        in_use.insert(target.to_owned());
+        in_use.extend(mesh.status.rollout.iter().filter_map(|rollout| rollout.previous_revision.clone()));
+        let Some(store) = &mut mesh.store else { return Ok(()) };
+        store.prune(&host, &in_use, false).await.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    async fn report(
+        &mut self,
+        name: &str,
+        object: &FederatedIstio,
+        before: &FederatedIstioStatus,
+        clusters: Vec<ClusterControlPlane>,
+        rollout: Option<(&RolloutDecision, &str)>,
+        problem: Option<(Reason, String)>,
+    ) -> Result<(), String> {
+        // A problem of the whole leaves the clusters, and their entries, as they are.
+        let clusters = if problem.is_some() { before.clusters.clone() } else { clusters };
+        let generation = object.metadata.generation;
+        let status = fold(Fold { before, generation, clusters, rollout, problem, now: Timestamp::now() });
+        if status == *before {
+            return Ok(());
+        }
+        write_status(&self.host, name, &status).await?;
+        if let Some(mesh) = self.meshes.get_mut(name) {
+            mesh.status = status;
+        }
+        // The rollout decides on what was just said of the clusters.
+        self.dirty.insert(name.to_owned());
+        self.alarms.insert((Instant::now(), name.to_owned()));
+        Ok(())
+    }
+
+    /// Deletes what belongs to `mesh` in a cluster, last wave first. Nothing when nothing is left.
+    fn remove_cluster(&mut self, mesh: &str, last: &ClusterControlPlane) -> Option<ClusterControlPlane> {
+        self.ensure_member(&last.name);
+        let removing = |message: String| {
+            Some(ClusterControlPlane {
+                ready: false,
+                ..keep(&last.name, Some(last), Phase::Removing, Reason::Removing, &message)
+            })
+        };
+        let view = self.fleet.view(&last.name);
+        if let Some(view) = view.filter(|view| !view.ready) {
+            return removing(format!("waiting for the cluster: {}", view.not_ready_message));
+        }
+        let owner = owner(mesh);
+        let Some(state) = self.members.get(&last.name) else { return removing("waiting for the cluster".to_owned()) };
+        if let Err(message) = state.is_synced() {
+            return removing(message);
+        }
+        let keys: Vec<_> = state.copies(&owner).map(|(key, _)| key.clone()).collect();
+        if keys.is_empty() {
+            return None;
+        }
+        let message = match state.errors(&keys) {
+            Some(error) => format!("{} objects are left; {error}", keys.len()),
+            None => format!("{} objects are left", keys.len()),
+        };
+        for key in removal(keys) {
+            self.delete(mesh, &last.name, &owner, &key);
+        }
+        removing(message)
+    }
+
+    async fn remove_mesh(
+        &mut self,
+        name: &str,
+        object: &FederatedIstio,
+        status: &FederatedIstioStatus,
+    ) -> Result<(), String> {
+        if !object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER) {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        let views = self.fleet.views();
+        let mut entries = Vec::new();
+        for last in status.clusters.iter().filter(|last| views.contains_key(&last.name)) {
+            if let Some(mut new) = self.remove_cluster(name, last) {
+                set_times(&mut new, Some(last), now);
+                entries.push(new);
+            }
+        }
+        if !entries.is_empty() {
+            return self.report(name, object, status, entries, None, None).await;
+        }
+        let host = self.host.clone();
+        let uid = object.metadata.uid.as_deref().unwrap_or_default();
+        let mut store = RevisionStore::load(&host, uid).await.map_err(|error| error.to_string())?;
+        store.prune(&host, &BTreeSet::new(), true).await.map_err(|error| error.to_string())?;
+        set_finalizer(&host, object, false).await
+    }
+
+    /// Sets an alarm at a time of the wall clock.
+    fn wake_at(&mut self, name: &str, at: Timestamp, now: Timestamp) {
+        let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+        // A little later, so that the time has come for certain. One alarm a second is enough for any number of passes.
+        let at = Instant::now() + wait + Duration::from_millis(100);
+        let soon = self.alarms.iter().any(|(other, of)| of == name && *other >= at && *other < at + Duration::from_secs(1));
+        if !soon {
+            self.alarms.insert((at, name.to_owned()));
+        }
+    }
+}
+
+/// The last entry with another verdict: what is known of the cluster stays in the status.
+pub(super) fn keep(
+    cluster: &str,
+    last: Option<&ClusterControlPlane>,
+    phase: Phase,
+    reason: Reason,
+    message: &str,
+) -> ClusterControlPlane {
+    let new = entry(cluster, phase, reason, message);
+    match last {
+        None => new,
+        Some(last) => ClusterControlPlane { phase, reason, message: new.message, ready: false, ..last.clone() },
+    }
+}
+
+/// An entry with a problem that the user has to solve.
+pub(super) fn failed(cluster: &str, last: Option<&ClusterControlPlane>, problem: &Problem) -> ClusterControlPlane {
+    keep(cluster, last, Phase::Failed, problem.reason, &problem.message)
+}
