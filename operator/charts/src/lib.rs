@@ -9,7 +9,10 @@ mod values;
 pub mod yaml;
 
 pub use capabilities::Capabilities;
-pub use chart::{Chart, ChartError, ChartFile, Dependency, Maintainer, Metadata};
+pub use chart::{
+    Chart, ChartArchive, ChartCache, ChartError, ChartFile, ChartSource, Credentials, Dependency, FetchError,
+    FetchOptions, Maintainer, Metadata, fetch,
+};
 pub use manifest::{Hook, RenderedManifest};
 pub use render::{CompiledChart, Lookup, ReleaseOptions, RenderError, Rendered};
 pub use template::limits::Limits;

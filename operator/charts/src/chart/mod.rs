@@ -1,10 +1,16 @@
-//! Charts: from a folder or an archive.
+//! Charts: from a folder or an archive, from a repository or a registry.
 
+mod cache;
+mod fetch;
 mod files;
 mod ignore;
 mod load;
 mod metadata;
+mod oci;
+mod repository;
 
+pub use cache::ChartCache;
+pub use fetch::{ChartArchive, ChartSource, Credentials, FetchError, FetchOptions, fetch};
 pub use load::ChartError;
 pub use metadata::{Dependency, Maintainer, Metadata};
 

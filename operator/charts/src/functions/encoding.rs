@@ -45,7 +45,7 @@ pub(super) static TABLE: &[Function] = &[
     fixed("adler32sum", &[Param::Text], |args| Ok(adler32(text(args, 0).as_bytes()).to_string().into())),
 ];
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
         out

@@ -16,7 +16,7 @@ mod versions;
 use std::{collections::HashMap, fmt, sync::OnceLock};
 
 pub(crate) use self::regex::Patterns;
-pub(crate) use encoding::to_yaml;
+pub(crate) use encoding::{hex, to_yaml};
 pub(crate) use helm::{WARN_END, WARN_START};
 
 use crate::template::{exec::Scope, value::Value};
