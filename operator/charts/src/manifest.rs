@@ -118,7 +118,9 @@ pub(crate) fn sort_manifests(files: &[(String, String)]) -> Result<Sorted, Rende
             check_head(&manifest)?;
             match hook_annotations(&manifest) {
                 None => sorted.manifests.push(manifest),
-                Some(HookAnnotations { events, .. }) if events.iter().any(|e| !EVENTS.contains(&e.as_str())) => {
+                Some(HookAnnotations { events, .. })
+                    if events.iter().any(|e| !EVENTS.contains(&e.as_str())) =>
+                {
                     tracing::info!(template = %path, "a document names an unknown hook and is skipped");
                 }
                 Some(HookAnnotations { events, weight, delete_policies }) => {

@@ -628,9 +628,7 @@ impl<'t> State<'t, '_> {
     fn literal(&mut self, param: Param, expr: &'t Expr) -> Run<Value> {
         self.at = At::Expr(expr);
         match (param, &expr.kind) {
-            (Param::Any | Param::Bool, ExprKind::Bool(value)) => {
-                Ok(Value::Bool(*value))
-            }
+            (Param::Any | Param::Bool, ExprKind::Bool(value)) => Ok(Value::Bool(*value)),
             (Param::Any | Param::Text, ExprKind::Str { text, .. }) => Ok(Value::Str(text.clone())),
             (Param::Any, ExprKind::Number(number)) => Ok(self.constant(number)?.value),
             (Param::Int, ExprKind::Number(number)) if number.int.is_some() => {

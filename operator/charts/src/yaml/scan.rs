@@ -214,12 +214,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn push(&mut self, kind: TokenKind, start: Mark) {
-        self.tokens.push_back(Token {
-            kind,
-            start,
-            value: Cow::Borrowed(""),
-            suffix: Cow::Borrowed(""),
-        });
+        self.tokens.push_back(Token { kind, start, value: Cow::Borrowed(""), suffix: Cow::Borrowed("") });
     }
 
     fn push_value(&mut self, kind: TokenKind, start: Mark, value: Cow<'a, str>) {
@@ -228,10 +223,8 @@ impl<'a> Scanner<'a> {
 
     fn insert(&mut self, number: usize, kind: TokenKind, mark: Mark) {
         let at = number.saturating_sub(self.tokens_parsed).min(self.tokens.len());
-        self.tokens.insert(
-            at,
-            Token { kind, start: mark, value: Cow::Borrowed(""), suffix: Cow::Borrowed("") },
-        );
+        self.tokens
+            .insert(at, Token { kind, start: mark, value: Cow::Borrowed(""), suffix: Cow::Borrowed("") });
     }
 
     fn fetch_next(&mut self) -> Scan<()> {
@@ -809,12 +802,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn scan_block_scalar_breaks(
-        &mut self,
-        indent: &mut usize,
-        breaks: &mut String,
-        start: Mark,
-    ) -> Scan<()> {
+    fn scan_block_scalar_breaks(&mut self, indent: &mut usize, breaks: &mut String, start: Mark) -> Scan<()> {
         let mut max_indent = 0;
         loop {
             while (*indent == 0 || self.mark.column < *indent) && self.byte(0) == b' ' {
@@ -829,7 +817,7 @@ impl<'a> Scanner<'a> {
                 break;
             }
             self.read_line(breaks);
-            }
+        }
         if *indent == 0 {
             *indent = max_indent.max(from_column(self.indent + 1)).max(1);
         }
@@ -851,7 +839,7 @@ impl<'a> Scanner<'a> {
             let value = Cow::Borrowed(&self.text[from..from + length]);
             self.mark.index = from + length + 1;
             self.mark.column += length + 2;
-                self.push_value(TokenKind::QuotedScalar, start, value);
+            self.push_value(TokenKind::QuotedScalar, start, value);
             return Ok(());
         }
         self.skip();
