@@ -223,13 +223,21 @@ async fn faults(member: &Cluster) -> Result<()> {
     member.resume().await?;
     direct.get("default").await?;
 
+    // Without permission, so the server's own answer is 403.
+    let by_http = member.service_account_kubeconfig("requests", "nobody", Route::Http).await?;
+    let by_http = Api::<Namespace>::all(client_without_retries(&by_http).await?);
+    let answers =
+        async || matches!(by_http.get("default").await, Err(kube::Error::Api(status)) if status.code == 403);
+    ensure!(answers().await);
     member.stop().await?;
     ensure!(direct.get("default").await.is_err(), "a stopped server refuses");
+    ensure!(!answers().await, "requests have nowhere to go");
     ensure!(member.pause().await.is_err());
     member.start().await?;
     member.set_version(fedistio_tests::binaries::DEFAULT_KUBERNETES).await?;
     ensure!(member.set_version("1.34").await.is_err(), "not a version");
     direct.get("default").await?;
+    ensure!(answers().await, "requests pass to the new server");
     let deployments = Api::<Deployment>::namespaced(member.client(), "default");
     deployments.create(&PostParams::default(), &deployment("after", "nginx", 1)?).await?;
     eventually("a pod after the restart", || async {

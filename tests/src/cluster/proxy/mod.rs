@@ -269,4 +269,43 @@ mod tests {
         }
         assert!(proxy.connections() >= 2);
     }
+
+    /// What a server of one connection has seen: the request's head, and the end of the connection.
+    async fn endless(tls: Terminator) -> (SocketAddr, JoinHandle<String>) {
+        let (listener, address) = listen(0).await.unwrap();
+        let seen = tokio::spawn(async move {
+            let mut stream = tls.accept(listener.accept().await.unwrap().0).await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n")
+                .await
+                .unwrap();
+            stream.read_to_end(&mut head).await.ok();
+            String::from_utf8(head).unwrap()
+        });
+        (address, seen)
+    }
+
+    #[tokio::test]
+    async fn a_watch_streams_and_ends_with_its_client() {
+        let dir = tempfile::tempdir().unwrap();
+        let tls = Terminator::new(&Pki::create(dir.path(), "a").unwrap()).unwrap();
+        let (target, seen) = endless(tls.clone()).await;
+        let proxy = FaultProxy::start(0, 0, target, tls.clone()).await.unwrap();
+        let stream = TcpStream::connect(proxy.http_address).await.unwrap();
+        let mut stream = tls.connect(stream).await.unwrap();
+        stream.write_all(b"GET /watch HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer b\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"event") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        assert!(!seen.is_finished(), "the response goes on");
+        drop(stream);
+        let seen = tokio::time::timeout(Duration::from_secs(10), seen).await.expect("still open").unwrap();
+        assert!(seen.starts_with("GET /watch HTTP/1.1\r\n"), "{seen}");
+        assert!(seen.to_lowercase().contains("\r\nauthorization: bearer b\r\n"), "{seen}");
+    }
 }
