@@ -1,12 +1,18 @@
 //! Where the driver's charts come from: the only file that knows the crate `fedistio-charts`.
 
-use fedistio_charts::{Capabilities, Chart, CompiledChart, ReleaseOptions};
+use fedistio_charts::{
+    Capabilities, Chart, ChartCache, ChartSource, CompiledChart, FetchError, FetchOptions, ReleaseOptions, fetch,
+};
 use serde_json::Value;
 use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+
+/// A source that has not sent the chart within this time is given up for the next.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One rendering of one chart.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,14 +109,53 @@ impl Charts {
 }
 
 impl Charts {
+    /// Asks the sources one after the other. A wrong digest ends the search: whoever can serve a changed chart should not
+    /// go unnoticed because another source serves the right one.
     async fn fetch(&self, request: &ChartRequest, chart: &str) -> Result<Chart, ChartFailure> {
+        let cache = ChartCache::new(&self.cache_dir);
         let mut failures = Vec::new();
-        for source in &request.sources {
-            match Chart::from_dir(format!("{}/{}", source.trim_start_matches("file://"), request.name)) {
-                Ok(loaded) => return Ok(loaded),
-                Err(error) => failures.push(format!("{source}: {error}")),
+        for text in &request.sources {
+            let source = match text.parse::<ChartSource>() {
+                Ok(source @ (ChartSource::Oci { .. } | ChartSource::Repository { .. })) => source,
+                Ok(_) => {
+                    failures.push(format!("{text}: an IstioRelease may name oci:// and https:// sources only"));
+                    continue;
+                }
+                Err(error) => {
+                    failures.push(error.to_string());
+                    continue;
+                }
+            };
+            let options = FetchOptions::default();
+            let digest = request.digest.as_deref();
+            let fetching =
+                fetch(&source, &request.name, &request.version, digest, &cache, &options);
+            match tokio::time::timeout(FETCH_TIMEOUT, fetching).await {
+                Ok(Ok(archive)) => return Ok(archive.chart),
+                Ok(Err(error @ FetchError::Digest { .. })) => {
+                    return Err(ChartFailure::Digest { chart: chart.to_owned(), message: error.to_string() });
+                }
+                Ok(Err(error)) => failures.push(with_sources(&error)),
+                Err(_) => failures.push(format!("{text} does not answer within {} s", FETCH_TIMEOUT.as_secs())),
             }
+        }
+        if failures.is_empty() {
+            failures.push("the catalogue names no source".to_owned());
         }
         Err(ChartFailure::Unavailable { chart: chart.to_owned(), message: failures.join("; ") })
     }
+}
+
+/// The error with what caused it: a refused connection stands two errors deep.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let more = source.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        next = source.source();
+    }
+    text
 }
