@@ -60,6 +60,7 @@ async fn scenarios(world: &mut World) -> Result<()> {
     scenario!(an_unreachable_member_stops_nobody_and_catches_up);
     scenario!(a_copy_leaves_the_ledger_only_when_it_is_gone);
     scenario!(a_broken_secret_stops_only_its_cluster);
+    scenario!(taking_a_member_out_releases_its_copies);
     scenario!(deleting_everything_leaves_no_copy);
     Ok(())
 }
@@ -516,6 +517,54 @@ async fn a_broken_secret_stops_only_its_cluster(world: &mut World) -> Result<()>
     install::apply(host, probe).await?;
     wait_status(&api(host, TYPES, "FederatedConfigMap", "bookinfo"), "goes-on", "others go on", in_sync(2))
         .await?;
+    Ok(())
+}
+
+async fn taking_a_member_out_releases_its_copies(world: &mut World) -> Result<()> {
+    let second = &world.bed.members[1];
+    let maps = api(&world.bed.host, TYPES, "FederatedConfigMap", "bookinfo");
+    let everywhere = federated(
+        "ConfigMap",
+        "kept",
+        json!({"data": {"a": "1"}}),
+        json!({"clusterSelector": {}}),
+        json!([]),
+    );
+    install::apply(&world.bed.host, everywhere).await?;
+    wait_status(&maps, "kept", "in both", in_sync(2)).await?;
+    install::fedistio_ok(&["unjoin", "member2", "--force", "--kubeconfig", &host_kubeconfig(world)]).await?;
+    wait_status(&maps, "kept", "the member is no longer listed", |status| {
+        entry(status, "member2").is_null() && entry(status, "member1")["state"] == "InSync"
+    })
+    .await?;
+    let copy = api(second, "v1", "ConfigMap", "bookinfo")
+        .get("kept")
+        .await
+        .context("a released copy was deleted")?;
+    assert_eq!(copy.data["data"]["a"], "1");
+    install::join(&world.bed, second, "env=prod").await?;
+    wait_status(&maps, "kept", "taken in again", in_sync(2)).await?;
+    // A placement that selects nobody leaves an empty list, not the last one.
+    clusters_label(world, "member1", "nobody").await?;
+    let narrow = federated(
+        "ConfigMap",
+        "kept",
+        json!({"data": {"a": "1"}}),
+        json!({"clusterSelector": {"matchLabels": {"env": "canary"}}}),
+        json!([]),
+    );
+    install::apply(&world.bed.host, narrow).await?;
+    wait_status(&maps, "kept", "nobody is listed", |status| {
+        status["summary"]["clusters"] == 0 && status["clusters"].as_array().is_none_or(Vec::is_empty)
+    })
+    .await?;
+    clusters_label(world, "member1", "canary").await
+}
+
+async fn clusters_label(world: &World, cluster: &str, env: &str) -> Result<()> {
+    let clusters = api(&world.bed.host, "fedistio.io/v1alpha1", "MemberCluster", "");
+    let patch = Patch::Merge(json!({"metadata": {"labels": {"env": env}}}));
+    clusters.patch(cluster, &PatchParams::default(), &patch).await?;
     Ok(())
 }
 

@@ -17,11 +17,11 @@ mod common;
 use common::{FEDISTIO, SOON, api, entry, gone, wait_status};
 
 /// A control plane of a slow machine: charts, CRDs, istiod's start, its certificates.
-const INSTALLED: Duration = Duration::from_secs(180);
+const INSTALLED: Duration = Duration::from_mins(3);
 /// Everything of an upgrade in one cluster, with restarts of its workloads.
-const UPGRADED: Duration = Duration::from_secs(240);
+const UPGRADED: Duration = Duration::from_mins(4);
 /// How long nothing may be written.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 const OLD: &str = "1.28.2";
 const NEW: &str = "1.29.1";

@@ -18,4 +18,4 @@ pub mod worker;
 
 pub use engine::run_engine;
 pub use metrics::Metrics;
-pub use status::PROPAGATED;
+pub use status::{PROPAGATED, replace_status};

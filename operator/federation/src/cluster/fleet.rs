@@ -83,6 +83,8 @@ pub struct Fleet {
 #[derive(Clone, Default)]
 struct Entry {
     view: ClusterView,
+    /// The view that subscribers know.
+    told: Option<ClusterView>,
     member: Option<Member>,
 }
 
@@ -130,15 +132,23 @@ impl Fleet {
         self.listed.send_replace(true);
     }
 
-    /// Changes the view of a cluster; tells subscribers when it is another one afterwards.
+    /// Registers a cluster that is not there yet.
+    pub(crate) fn add(&self, name: &str) {
+        self.write(|clusters| {
+            let entry = clusters.entry(name.to_owned()).or_default();
+            name.clone_into(&mut entry.view.name);
+        });
+    }
+
+    /// Changes the view of a registered cluster; tells subscribers when it is another one afterwards. One that was removed meanwhile
+    /// stays removed.
     pub(crate) fn update(&self, name: &str, change: impl FnOnce(&mut ClusterView)) {
         let changed = self.write(|clusters| {
-            let is_new = !clusters.contains_key(name);
-            let entry = clusters.entry(name.to_owned()).or_default();
-            let before = entry.view.clone();
-            name.clone_into(&mut entry.view.name);
+            let Some(entry) = clusters.get_mut(name) else { return false };
+            let before = std::mem::take(&mut entry.told);
             change(&mut entry.view);
-            is_new || entry.view != before
+            entry.told = Some(entry.view.clone());
+            before != entry.told
         });
         if changed {
             self.events.send(&FleetEvent::ClusterChanged(name.into()));

@@ -8,6 +8,7 @@ use crate::{
         view::parse_kubernetes_version,
     },
     metrics::Metrics,
+    status::replace_status,
     worker::{Member, chain},
 };
 use fedistio_crds::{ConditionStatus, MemberCluster, MemberClusterStatus, set_condition};
@@ -19,7 +20,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, PatchParams},
 };
 use std::{
     collections::BTreeSet,
@@ -167,8 +168,11 @@ impl Monitor {
             return;
         }
         let api: Api<MemberCluster> = Api::all(self.host.clone());
-        let patch = serde_json::json!({ "status": status });
-        match api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        let written = match replace_status(&status).map_err(kube::Error::SerdeError) {
+            Ok(patch) => api.patch_status(name, &PatchParams::default(), &patch).await,
+            Err(error) => Err(error),
+        };
+        match written {
             Ok(_) => {
                 self.metrics.wrote_host();
                 self.cluster.status = Some(status);

@@ -68,6 +68,7 @@ struct Registry {
 impl Registry {
     fn applied(&mut self, cluster: MemberCluster) {
         let name = cluster.name_any();
+        self.fleet.add(&name);
         self.fleet.update(&name, |view| {
             view.labels = cluster.labels().clone();
             view.network.clone_from(&cluster.spec.network);

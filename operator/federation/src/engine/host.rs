@@ -3,6 +3,7 @@
 use crate::{
     engine::Event,
     render::Owner,
+    status::replace_status,
     worker::{chain, dynamic_api},
 };
 use fedistio_crds::{
@@ -206,8 +207,8 @@ pub(crate) async fn write_status(
     status: &FederatedStatus,
 ) -> Result<(), kube::Error> {
     let api = dynamic_api(host.clone(), federated, &owner.namespace);
-    let patch = json!({ "status": status });
-    match api.patch_status(&owner.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+    let patch = replace_status(status).map_err(kube::Error::SerdeError)?;
+    match api.patch_status(&owner.name, &PatchParams::default(), &patch).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(error),
@@ -234,6 +235,6 @@ pub(crate) async fn write_type_status(
         return Ok(());
     }
     let api: Api<FederatedTypeConfig> = Api::all(host.clone());
-    let patch = json!({ "status": status });
-    api.patch_status(&config.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await.map(|_| ())
+    let patch = replace_status(&status).map_err(kube::Error::SerdeError)?;
+    api.patch_status(&config.name_any(), &PatchParams::default(), &patch).await.map(|_| ())
 }

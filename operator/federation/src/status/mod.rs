@@ -4,13 +4,29 @@ use crate::plan::Verdict;
 use fedistio_crds::{
     ClusterCopy, ConditionStatus, CopyState, FederatedStatus, PropagatedReason, set_condition,
 };
+use json_patch::{AddOperation, PatchOperation, jsonptr::PointerBuf};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use kube::api::Patch;
+use serde::Serialize;
 
 /// Condition of a federated object: every placed cluster has the current copy.
 pub const PROPAGATED: &str = "Propagated";
 
 /// Clusters that a condition's message names at the most; the rest is in `status.clusters`.
 const NAMED: usize = 3;
+
+/// A patch that puts `status` in the place of whatever status an object has. (A merge patch could not empty a list that is left out.)
+///
+/// Send it to the status subresource.
+///
+/// # Errors
+/// When `status` can't be written as JSON.
+pub fn replace_status(status: &impl Serialize) -> Result<Patch<()>, serde_json::Error> {
+    let value = serde_json::to_value(status)?;
+    let path = PointerBuf::from_tokens(["status"]);
+    let operation = PatchOperation::Add(AddOperation { path, value });
+    Ok(Patch::Json(json_patch::Patch(vec![operation])))
+}
 
 /// Folds the verdicts of all copies (sorted by cluster name) into the next status.
 ///

@@ -21,9 +21,9 @@ pub(crate) async fn serve(
     registry: Arc<Registry>,
     ready: watch::Receiver<bool>,
 ) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("{address} can't be listened on; choose another one with --metrics-address"))?;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("{address} can't be listened on; choose another one with --metrics-address")
+    })?;
     let bound = listener.local_addr()?;
     tokio::spawn(async move {
         loop {
@@ -35,7 +35,9 @@ pub(crate) async fn serve(
                     async move { Ok::<_, Infallible>(answer) }
                 });
                 // A client that goes away in the middle is its own business.
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
             });
         }
     });
@@ -50,7 +52,12 @@ fn answer(request: &Request<Incoming>, registry: &Registry, ready: bool) -> Resp
     response
 }
 
-fn respond(method: &Method, path: &str, registry: &Registry, ready: bool) -> (StatusCode, &'static str, String) {
+fn respond(
+    method: &Method,
+    path: &str,
+    registry: &Registry,
+    ready: bool,
+) -> (StatusCode, &'static str, String) {
     const TEXT: &str = "text/plain; charset=utf-8";
     if method != Method::GET {
         return (StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());

@@ -83,7 +83,7 @@ impl Election {
     async fn attempt(&self, observed: &mut Option<(String, Instant)>) -> Result<Move, kube::Error> {
         let Some(mut lease) = self.api.get_opt(NAME).await? else {
             let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
-            let lease = LeaseObject { metadata, spec: Some(held(&self.identity, 1)), ..LeaseObject::default() };
+            let lease = LeaseObject { metadata, spec: Some(held(&self.identity, 1)) };
             return took(self.api.create(&PostParams::default(), &lease).await);
         };
         if decide(&lease, &self.identity, observed, Instant::now()) == Move::Wait {
@@ -106,7 +106,12 @@ fn took(result: Result<LeaseObject, kube::Error>) -> Result<Move, kube::Error> {
 
 /// Pure. A lease without holder, or of ourselves, is taken; somebody else's only when its renewal has not changed for its duration
 /// since we first saw it. Clocks of two machines are never compared.
-fn decide(lease: &LeaseObject, identity: &str, observed: &mut Option<(String, Instant)>, now: Instant) -> Move {
+fn decide(
+    lease: &LeaseObject,
+    identity: &str,
+    observed: &mut Option<(String, Instant)>,
+    now: Instant,
+) -> Move {
     let spec = lease.spec.clone().unwrap_or_default();
     let holder = spec.holder_identity.unwrap_or_default();
     if holder.is_empty() || holder == identity {
@@ -217,7 +222,7 @@ mod tests {
     fn lease(holder: &str, renewed: i64) -> LeaseObject {
         let mut spec = held(holder, 1);
         spec.renew_time = Some(MicroTime(Timestamp::from_second(renewed).unwrap()));
-        LeaseObject { spec: Some(spec), ..LeaseObject::default() }
+        LeaseObject { metadata: ObjectMeta::default(), spec: Some(spec) }
     }
 
     #[test]

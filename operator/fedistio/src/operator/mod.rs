@@ -6,9 +6,14 @@ mod types;
 
 use anyhow::Context as _;
 use fedistio_federation::{Metrics, cluster::Fleet};
+use fedistio_istio::IstioOptions;
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 use prometheus_client::registry::Registry;
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -79,26 +84,73 @@ async fn lost(lease: Option<&leader::Lease>) -> anyhow::Error {
 }
 
 /// Everything that only the leader does.
-async fn lead(args: &Args, client: Client, metrics: Metrics, ready: &watch::Sender<bool>) -> anyhow::Result<()> {
-    types::ensure_builtin_types(&client).await.context("the built-in FederatedTypeConfigs can't be applied")?;
+async fn lead(
+    args: &Args,
+    client: Client,
+    metrics: Metrics,
+    ready: &watch::Sender<bool>,
+) -> anyhow::Result<()> {
+    types::ensure_builtin_types(&client)
+        .await
+        .context("the built-in FederatedTypeConfigs can't be applied")?;
     let fleet = Fleet::default();
     let started = watch::Sender::new(false);
     let mut after_start = started.subscribe();
-    let istio = async {
+    let announce = async {
         // The channel lives as long as the engine, which is in the same select.
         let _ = after_start.wait_for(|started| *started).await;
         ready.send_replace(true);
-        std::future::pending::<anyhow::Result<()>>().await
+        std::future::pending::<()>().await;
     };
+    let charts = chart_folder(args)?;
+    let options = IstioOptions { cache_dir: charts.path().to_owned() };
+    let istio = fedistio_istio::run(client.clone(), fleet.clone(), options, started.subscribe());
     tokio::select! {
         () = fedistio_federation::cluster::run_registry(client.clone(), fleet.clone(), metrics.clone()) => {
             anyhow::bail!("the watch of MemberClusters has ended")
         }
-        () = fedistio_federation::run_engine(client.clone(), fleet.clone(), metrics, started) => {
+        () = fedistio_federation::run_engine(client, fleet, metrics, started) => {
             anyhow::bail!("the federation engine has ended")
         }
-        result = istio => result,
+        result = istio => {
+            result?;
+            anyhow::bail!("the Istio controllers have ended")
+        }
+        () = announce => Ok(()),
     }
+}
+
+/// The folder for charts; a temporary one is removed at the end.
+enum ChartFolder {
+    Given(PathBuf),
+    Temporary(PathBuf),
+}
+
+impl ChartFolder {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Given(path) | Self::Temporary(path) => path,
+        }
+    }
+}
+
+impl Drop for ChartFolder {
+    fn drop(&mut self) {
+        if let Self::Temporary(path) = self {
+            // It holds only what can be fetched again; the system's own cleaning takes what is left.
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
+fn chart_folder(args: &Args) -> anyhow::Result<ChartFolder> {
+    if let Some(path) = &args.cache_dir {
+        return Ok(ChartFolder::Given(path.clone()));
+    }
+    let path = std::env::temp_dir().join(format!("fedistio-charts-{}", std::process::id()));
+    std::fs::create_dir_all(&path)
+        .with_context(|| format!("{} can't be made; give a folder with --cache-dir", path.display()))?;
+    Ok(ChartFolder::Temporary(path))
 }
 
 async fn host_client(args: &Args) -> anyhow::Result<Client> {
@@ -106,12 +158,17 @@ async fn host_client(args: &Args) -> anyhow::Result<Client> {
     let config = match &args.kubeconfig {
         Some(path) => {
             let kubeconfig = Kubeconfig::read_from(path).with_context(|| {
-                format!("{} can't be read as a kubeconfig; give another file with --kubeconfig", path.display())
+                format!(
+                    "{} can't be read as a kubeconfig; give another file with --kubeconfig",
+                    path.display()
+                )
             })?;
             Config::from_custom_kubeconfig(kubeconfig, &options).await?
         }
         None if args.context.is_some() => Config::from_kubeconfig(&options).await?,
-        None => Config::infer().await.context("no host cluster: give --kubeconfig, set KUBECONFIG, or run in a pod")?,
+        None => Config::infer()
+            .await
+            .context("no host cluster: give --kubeconfig, set KUBECONFIG, or run in a pod")?,
     };
     Ok(Client::try_from(config)?)
 }
