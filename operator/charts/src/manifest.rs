@@ -161,16 +161,19 @@ fn check_head(manifest: &RenderedManifest) -> Result<(), RenderError> {
     };
     match &manifest.value {
         Json::Null | Json::Object(_) => {}
-        other => return refuse(name(other), "SimpleHead"),
+        other => return refuse(name(other), "value of type releaseutil.SimpleHead"),
     }
     for field in ["apiVersion", "kind"] {
         if let Some(value @ (Json::Array(_) | Json::Object(_))) = manifest.value.get(field) {
-            return refuse(name(value), field);
+            return refuse(name(value), &format!("struct field SimpleHead.{field} of type string"));
         }
     }
     match manifest.value.get("metadata") {
         None | Some(Json::Null | Json::Object(_)) => Ok(()),
-        Some(other) => refuse(name(other), "metadata"),
+        Some(other) => {
+            let kind = "struct { Name string \"json:\\\"name\\\"\"; Annotations map[string]string \"json:\\\"annotations\\\"\" }";
+            refuse(name(other), &format!("struct field SimpleHead.metadata of type {kind}"))
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub enum RenderError {
     },
     /// A template wrote YAML that is no Kubernetes object.
     #[error(
-        "YAML parse error on {file}: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {got} into {field}"
+        "YAML parse error on {file}: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {got} into Go {field}"
     )]
     Head {
         /// The template.

@@ -74,6 +74,8 @@ impl From<TooDeep> for Unwritable {
     }
 }
 
+const NEXT_LINE: char = '\u{85}';
+
 /// Values go to YAML by way of JSON, whose text YAML must be able to read: a few characters are not possible there.
 fn is_writable(text: &str) -> bool {
     text.bytes().all(|b| (b' '..0x7f).contains(&b) || b == b'\n')
@@ -98,7 +100,17 @@ fn emit(emitter: &mut Emitter, value: &Value, depth: usize) -> Result<(), Unwrit
             if !is_writable(text) {
                 return Err(Unwritable);
             }
-            emitter.string(text);
+            if text.contains(NEXT_LINE) {
+                // JSON keeps this character as it is, and YAML takes it for a line break and folds it.
+                let mut json = String::new();
+                json_text(&mut json, text, true);
+                match yaml::parse(&json) {
+                    Ok(serde_json::Value::String(read)) => emitter.string(&read),
+                    _ => return Err(Unwritable),
+                }
+            } else {
+                emitter.string(text);
+            }
         }
         Value::List(list) => match list.kind {
             ListKind::NilAny => emitter.plain("null"),
@@ -119,7 +131,7 @@ fn emit(emitter: &mut Emitter, value: &Value, depth: usize) -> Result<(), Unwrit
             yaml::sort_keys(&mut sorted);
             emitter.begin_mapping();
             for (key, value) in sorted {
-                if !is_writable(key) {
+                if !is_writable(key) || key.contains(NEXT_LINE) {
                     return Err(Unwritable);
                 }
                 emitter.key(key);

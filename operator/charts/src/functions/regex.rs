@@ -71,6 +71,7 @@ impl Patterns {
             RegexBuilder::new(&ascii_classes(pattern)).size_limit(MAX_SIZE).build().map_err(|error| {
                 let detail = error.to_string();
                 let detail = detail.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                let detail = go_wording(detail);
                 format!("error parsing regexp: {detail}: `{pattern}`")
             })?;
         let regex = Arc::new(regex);
@@ -78,6 +79,17 @@ impl Patterns {
             compiled.insert(pattern.to_owned(), regex.clone());
         }
         Ok(regex)
+    }
+}
+
+/// The same complaint in the words of Go's library.
+fn go_wording(detail: &str) -> &str {
+    match detail {
+        "unclosed character class" => "missing closing ]",
+        "unclosed group" => "missing closing )",
+        "unopened group" => "unexpected )",
+        "repetition operator missing expression" => "missing argument to repetition operator",
+        other => other,
     }
 }
 

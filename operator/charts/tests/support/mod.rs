@@ -1,5 +1,7 @@
 //! What the tests compare with: the helm program, and the Istio charts packaged as a release packages them.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -15,11 +17,11 @@ const INSTALL_GO: &str =
     "install Go >= 1.26 (https://go.dev/dl), which these tests need to get helm and the Istio charts";
 
 /// The Istio releases that are compared, with the module version that holds their charts.
-pub const RELEASES: [(&str, &str); 2] =
+pub(crate) const RELEASES: [(&str, &str); 2] =
     [("1.28.2", "v0.0.0-20251217200826-ab413ac6c1f4"), ("1.29.1", "v0.0.0-20260306174214-6991a379e1fc")];
 
 /// A chart's name and its folder below `manifests/charts`.
-pub const CHARTS: [(&str, &str); 6] = [
+pub(crate) const CHARTS: [(&str, &str); 6] = [
     ("base", "base"),
     ("istiod", "istio-control/istio-discovery"),
     ("gateway", "gateway"),
@@ -47,7 +49,7 @@ fn run(command: &mut Command) -> String {
 }
 
 /// The helm binary: from `FEDISTIO_HELM`, from the cache, or built into the cache.
-pub fn helm() -> &'static Path {
+pub(crate) fn helm() -> &'static Path {
     static HELM: OnceLock<PathBuf> = OnceLock::new();
     HELM.get_or_init(|| {
         if let Some(path) = std::env::var_os("FEDISTIO_HELM") {
@@ -86,7 +88,7 @@ pub fn helm() -> &'static Path {
 }
 
 /// The chart folders of a release, packaged as a release packages them, below a temporary folder.
-pub fn istio_charts(release: &str) -> BTreeMap<&'static str, PathBuf> {
+pub(crate) fn istio_charts(release: &str) -> BTreeMap<&'static str, PathBuf> {
     static CHART_DIRS: OnceLock<tempfile::TempDir> = OnceLock::new();
     let root = CHART_DIRS.get_or_init(|| tempfile::tempdir().expect("a temporary folder"));
     let version = RELEASES.iter().find(|(known, _)| *known == release).expect("a known release").1;
@@ -147,7 +149,7 @@ fn package(chart: &Path, release: &str) {
 }
 
 /// Runs `helm template`; the error is what helm prints.
-pub fn helm_template(
+pub(crate) fn helm_template(
     chart: &Path,
     name: &str,
     namespace: &str,
