@@ -2,7 +2,9 @@
 
 use crate::show;
 use anyhow::{Context as _, Result, bail};
+use fedistio_crds::TYPES_GROUP;
 use fedistio_tests::{AuditMark, Cluster, Operator, TestBed, install::apply_yaml};
+use kube::api::DynamicObject;
 use std::{
     cell::RefCell,
     path::{Path, PathBuf},
@@ -59,7 +61,7 @@ impl Stage {
     }
 
     /// Applies a file of `demo/manifests` to the host, as `kubectl apply --server-side -f` does; the placeholders of the file are
-    /// replaced first.
+    /// replaced first. Returns how many federated objects were among them.
     pub(crate) async fn apply(&self, file: &str, replace: &[(&str, &str)]) -> Result<usize> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests").join(file);
         let mut text =
@@ -80,7 +82,10 @@ impl Stage {
             let kind = object.types.as_ref().map_or("", |types| types.kind.as_str()).to_lowercase();
             show::say(&format!("{kind}/{} applied", object.metadata.name.as_deref().unwrap_or_default()));
         }
-        Ok(applied.len())
+        let federated = |object: &&DynamicObject| {
+            object.types.as_ref().is_some_and(|types| types.api_version.starts_with(TYPES_GROUP))
+        };
+        Ok(applied.iter().filter(federated).count())
     }
 
     /// Notes what an act has verified against the members.

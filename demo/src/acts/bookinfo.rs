@@ -12,10 +12,10 @@ use fedistio_crds::LABEL_MANAGED;
 use fedistio_tests::Cluster;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Service, ServiceAccount},
+    core::v1::{Namespace, Service, ServiceAccount},
 };
 use kube::{
-    Api, Resource,
+    Api, Resource, ResourceExt as _,
     api::{DynamicObject, ListParams},
 };
 use std::{fmt::Debug, time::Duration};
@@ -25,9 +25,6 @@ const ACT: usize = 4;
 pub(crate) const NAMESPACE: &str = "bookinfo";
 /// How long everything may take to be in every member, with its pods ready.
 const EVERYWHERE: Duration = Duration::from_mins(2);
-/// Copies of each kind that the manifests make.
-const DEPLOYMENTS: usize = 6;
-const OTHERS: usize = 4;
 
 /// Federates bookinfo.
 pub(crate) async fn play(stage: &Stage) -> Result<()> {
@@ -36,11 +33,14 @@ pub(crate) async fn play(stage: &Stage) -> Result<()> {
     for file in ["bookinfo/namespace.yaml", "bookinfo/workloads.yaml", "bookinfo/traffic.yaml"] {
         applied += stage.apply(file, &[]).await?;
     }
-    let mut rows = Vec::new();
-    for member in &stage.bed.members {
-        let what = format!("bookinfo is complete in {}", member.name());
-        rows.push(stage.wait(&what, EVERYWHERE, async || verify(stage, member).await).await?);
-    }
+    let complete = async || {
+        let mut rows = Vec::new();
+        for member in &stage.bed.members {
+            rows.push(verify(stage, member, applied).await?);
+        }
+        Ok(rows)
+    };
+    let rows = stage.wait("bookinfo is complete in every member", EVERYWHERE, complete).await?;
     table::print(
         [
             "member",
@@ -55,7 +55,7 @@ pub(crate) async fn play(stage: &Stage) -> Result<()> {
     );
     command::fedistio(&stage.binary, &["get", "-A", "--kubeconfig", &stage.host_kubeconfig()]).await?;
     let members = stage.bed.members.len();
-    stage.verified(ACT, format!("{applied} objects on the host have their copies in {members} members"));
+    stage.verified(ACT, format!("{applied} federated objects have their copies in {members} members"));
     stage.verified(ACT, "the overrides of reviews and ratings are in the canary only");
     stage.verified(ACT, "every pod of bookinfo got its sidecar from the member's own istiod");
     let canary = stage.canary()?;
@@ -67,18 +67,21 @@ pub(crate) async fn play(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-async fn verify(stage: &Stage, member: &Cluster) -> Result<[String; 7]> {
+async fn verify(stage: &Stage, member: &Cluster, wanted: usize) -> Result<[String; 7]> {
     let deployments = copies::<Deployment>(member).await?;
     let services = copies::<Service>(member).await?;
     let accounts = copies::<ServiceAccount>(member).await?;
-    let counts = (deployments, services, accounts);
-    ensure!(counts == (DEPLOYMENTS, OTHERS, OTHERS), "{} has {counts:?} copies of workloads", member.name());
+    let mut rules = 0;
     for (kind, plural) in [("VirtualService", "virtualservices"), ("DestinationRule", "destinationrules")] {
         let list = observe::networking(member, kind, plural, NAMESPACE).list(&managed()).await;
-        let count =
-            list.with_context(|| format!("{plural} of {} can't be listed", member.name()))?.items.len();
-        ensure!(count == OTHERS, "{} has {count} {plural}", member.name());
+        rules += list.with_context(|| format!("{plural} of {} can't be listed", member.name()))?.items.len();
     }
+    let namespaces = Api::<Namespace>::all(member.client()).list_metadata(&managed()).await;
+    let namespaces =
+        namespaces.with_context(|| format!("namespaces of {} can't be listed", member.name()))?;
+    let namespace = namespaces.items.iter().filter(|one| one.name_any() == NAMESPACE).count();
+    let copies = deployments + services + accounts + rules + namespace;
+    ensure!(copies == wanted, "{} has {copies} copies of {wanted} objects", member.name());
     let canary = stage.environment(member) == "canary";
     let subset = subset(member).await?;
     let expected = if canary { "v3" } else { "v1" };
@@ -90,7 +93,7 @@ async fn verify(stage: &Stage, member: &Cluster) -> Result<[String; 7]> {
     let proxies = observe::proxies(member, NAMESPACE).await?;
     let injected = revision(FIRST);
     ensure!(
-        ready == DEPLOYMENTS && proxies.get(&injected) == Some(&DEPLOYMENTS),
+        ready == deployments && proxies.get(&injected) == Some(&deployments),
         "{} has {ready} pods, with sidecars of {proxies:?}",
         member.name()
     );

@@ -26,6 +26,7 @@ pub(crate) async fn play(stage: &Stage, started: Instant) -> Result<()> {
     table::print(
         ["the operator", "so far"],
         [
+            ["build".to_owned(), if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned()],
             ["CPU".to_owned(), format!("{cpu:.2} s")],
             ["memory now".to_owned(), megabytes(now)],
             ["memory at its peak".to_owned(), megabytes(peak)],

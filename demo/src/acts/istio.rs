@@ -29,11 +29,14 @@ pub(crate) async fn play(stage: &Stage) -> Result<()> {
     let took = follow(stage, FIRST, INSTALLED).await?;
     show::say(&format!("installed in {}", show::span(took)));
 
-    let mut rows = Vec::new();
-    for member in &stage.bed.members {
-        let what = format!("istiod of {} answers as a webhook", member.name());
-        rows.push(stage.wait(&what, ANSWERS, async || verify(stage, member).await).await?);
-    }
+    let answers = async || {
+        let mut rows = Vec::new();
+        for member in &stage.bed.members {
+            rows.push(verify(stage, member).await?);
+        }
+        Ok(rows)
+    };
+    let rows = stage.wait("istiod answers as a webhook in every member", ANSWERS, answers).await?;
     table::print(["member", "istiod", "revision", "tag default", "a bad VirtualService", "access log"], rows);
     command::fedistio(&stage.binary, &["status", "--kubeconfig", &stage.host_kubeconfig()]).await?;
     let members = stage.bed.members.len();
