@@ -1,7 +1,8 @@
 //! Where the driver's charts come from: the only file that knows the crate `fedistio-charts`.
 
 use fedistio_charts::{
-    Capabilities, Chart, ChartCache, ChartSource, CompiledChart, FetchError, FetchOptions, ReleaseOptions, fetch,
+    Capabilities, Chart, ChartCache, ChartSource, CompiledChart, FetchError, FetchOptions, ReleaseOptions,
+    fetch,
 };
 use serde_json::Value;
 use std::{
@@ -12,7 +13,7 @@ use std::{
 };
 
 /// A source that has not sent the chart within this time is given up for the next.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+const FETCH_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// One rendering of one chart.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +39,14 @@ pub(crate) struct ChartRequest {
 impl ChartRequest {
     /// Equal requests have equal keys.
     pub(crate) fn key(&self) -> String {
-        format!("{}\n{}\n{}\n{}\n{}", self.chart_key(), self.release, self.namespace, self.kubernetes, self.values)
+        format!(
+            "{}\n{}\n{}\n{}\n{}",
+            self.chart_key(),
+            self.release,
+            self.namespace,
+            self.kubernetes,
+            self.values
+        )
     }
 
     fn chart_key(&self) -> String {
@@ -50,10 +58,14 @@ impl ChartRequest {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ChartFailure {
     /// No source has it.
-    #[error("the chart {chart} can't be had: {message}; check the sources of the IstioRelease, or point them to a mirror")]
+    #[error(
+        "the chart {chart} can't be had: {message}; check the sources of the IstioRelease, or point them to a mirror"
+    )]
     Unavailable { chart: String, message: String },
     /// A source has another archive than the catalogue says.
-    #[error("the chart {chart} is not what the catalogue says: {message}; correct the digest of the IstioRelease, or distrust the source")]
+    #[error(
+        "the chart {chart} is not what the catalogue says: {message}; correct the digest of the IstioRelease, or distrust the source"
+    )]
     Digest { chart: String, message: String },
     /// It can't be read or rendered.
     #[error("the chart {chart} can't be rendered: {message}")]
@@ -82,7 +94,9 @@ impl Charts {
         })
         .await;
         let failed = |message| ChartFailure::Render { chart: chart.clone(), message };
-        let rendered = rendered.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+        let rendered = rendered
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(|error| failed(error.to_string()))?;
         if let Some(hook) = rendered.hooks.first() {
             return Err(failed(format!(
                 "it has a hook ({}), and hooks are not run by this operator",
@@ -92,7 +106,11 @@ impl Charts {
         Ok(rendered.manifests.into_iter().map(|manifest| manifest.value).collect())
     }
 
-    async fn compiled(&self, request: &ChartRequest, chart: &str) -> Result<Arc<CompiledChart>, ChartFailure> {
+    async fn compiled(
+        &self,
+        request: &ChartRequest,
+        chart: &str,
+    ) -> Result<Arc<CompiledChart>, ChartFailure> {
         let key = request.chart_key();
         if let Some(known) = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(Arc::clone(known));
@@ -100,8 +118,9 @@ impl Charts {
         let loaded = self.fetch(request, chart).await?;
         let failed = |message| ChartFailure::Render { chart: chart.to_owned(), message };
         let compiled = tokio::task::spawn_blocking(move || CompiledChart::new(loaded)).await;
-        let compiled =
-            compiled.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+        let compiled = compiled
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(|error| failed(error.to_string()))?;
         let compiled = Arc::new(compiled);
         self.compiled.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&compiled));
         Ok(compiled)
@@ -118,7 +137,8 @@ impl Charts {
             let source = match text.parse::<ChartSource>() {
                 Ok(source @ (ChartSource::Oci { .. } | ChartSource::Repository { .. })) => source,
                 Ok(_) => {
-                    failures.push(format!("{text}: an IstioRelease may name oci:// and https:// sources only"));
+                    failures
+                        .push(format!("{text}: an IstioRelease may name oci:// and https:// sources only"));
                     continue;
                 }
                 Err(error) => {
@@ -128,15 +148,16 @@ impl Charts {
             };
             let options = FetchOptions::default();
             let digest = request.digest.as_deref();
-            let fetching =
-                fetch(&source, &request.name, &request.version, digest, &cache, &options);
+            let fetching = fetch(&source, &request.name, &request.version, digest, &cache, &options);
             match tokio::time::timeout(FETCH_TIMEOUT, fetching).await {
                 Ok(Ok(archive)) => return Ok(archive.chart),
                 Ok(Err(error @ FetchError::Digest { .. })) => {
                     return Err(ChartFailure::Digest { chart: chart.to_owned(), message: error.to_string() });
                 }
                 Ok(Err(error)) => failures.push(with_sources(&error)),
-                Err(_) => failures.push(format!("{text} does not answer within {} s", FETCH_TIMEOUT.as_secs())),
+                Err(_) => {
+                    failures.push(format!("{text} does not answer within {} s", FETCH_TIMEOUT.as_secs()));
+                }
             }
         }
         if failures.is_empty() {

@@ -141,7 +141,7 @@ impl RevisionStore {
         let number = self.revisions.values().map(|revision| revision.number).max().unwrap_or(0) + 1;
         let prefix = format!("{}-{name}", kind.to_lowercase());
         // Two contents of one hash: the next number makes another name.
-        let name = (0u64..)
+        let name = (0..=self.revisions.len() as u64)
             .map(|salt| format!("{prefix}-{}", hash10(data, salt)))
             .find(|name| !self.revisions.contains_key(name))
             .unwrap_or(prefix);
@@ -171,10 +171,9 @@ async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T,
 /// Ten hex digits of FNV-1a (64 bits) over the canonical JSON text: stable across releases, which std's hasher is not.
 fn hash10(data: &Value, salt: u64) -> String {
     let text = data.to_string();
-    let hash = text
-        .bytes()
-        .chain(salt.to_le_bytes())
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = text.bytes().chain(salt.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     format!("{:010x}", hash >> 24)
 }
 
@@ -197,7 +196,9 @@ mod tests {
     fn content_names_a_revision() {
         let store = store(&[1, 2]);
         let known = store.find(&json!({"version": 1})).unwrap();
-        assert!(known.starts_with("federatedistio-prod-") && known.len() == "federatedistio-prod-".len() + 10);
+        assert!(
+            known.starts_with("federatedistio-prod-") && known.len() == "federatedistio-prod-".len() + 10
+        );
         assert_eq!(store.get(known).unwrap().data, json!({"version": 1}));
         let next = store.next("FederatedIstio", "prod", &json!({"version": 3}));
         assert_eq!(next.number, 3);

@@ -117,7 +117,12 @@ fn all_at_once(input: &RolloutInput<'_>) -> RolloutDecision {
 }
 
 fn assigned(revision: Option<&str>) -> Assignment {
-    Assignment { revision: revision.map(str::to_owned), held_by: String::new(), stopped: false, overdue: false }
+    Assignment {
+        revision: revision.map(str::to_owned),
+        held_by: String::new(),
+        stopped: false,
+        overdue: false,
+    }
 }
 
 /// Each stage with its clusters: a cluster belongs to the first stage that selects it, and to the last one where none does.
@@ -137,7 +142,12 @@ fn partition<'a>(
     if !left.is_empty()
         && let Some((last, _)) = stages.last()
     {
-        let rest = Stage { name: LAST_STAGE.to_owned(), max_concurrency: None, min_success_time: None, ..last.clone() };
+        let rest = Stage {
+            name: LAST_STAGE.to_owned(),
+            max_concurrency: None,
+            min_success_time: None,
+            ..last.clone()
+        };
         stages.push((rest, left));
     }
     stages
@@ -199,14 +209,17 @@ fn decide_stage(
     let soaking_until =
         tally.last_success.zip(soaked).map(|(since, time)| later(since, time)).filter(|end| *end > input.now);
     let all_healthy = tally.healthy == members.len();
-    let (state, message) = if !tally.failed.is_empty() {
+    let (verdict, message) = if !tally.failed.is_empty() {
         (StageState::Stopped, tally.failed.join("; "))
     } else if all_healthy && soaking_until.is_none() {
         (StageState::Succeeded, String::new())
     } else if before.is_some() && started == 0 {
         (StageState::Waiting, String::new())
     } else if all_healthy {
-        let message = format!("every cluster is healthy; the next stage starts at {}", soaking_until.unwrap_or_default());
+        let message = format!(
+            "every cluster is healthy; the next stage starts at {}",
+            soaking_until.unwrap_or_default()
+        );
         (StageState::Soaking, message)
     } else {
         (StageState::Progressing, progress_message(&tally, &starting, members.len()))
@@ -214,16 +227,16 @@ fn decide_stage(
     if let Some(end) = soaking_until.filter(|_| all_healthy) {
         wake(decision, end);
     }
-    if state == StageState::Stopped && decision.stopped.is_none() {
+    if verdict == StageState::Stopped && decision.stopped.is_none() {
         decision.stopped = Some(format!("stage {}: {message}", stage.name));
     }
-    if state != StageState::Succeeded && decision.done {
+    if verdict != StageState::Succeeded && decision.done {
         decision.done = false;
         decision.current_stage.clone_from(&stage.name);
     }
     decision.stages.push(StageProgress {
         name: stage.name.clone(),
-        state,
+        state: verdict,
         clusters: members.keys().map(|name| (*name).to_owned()).collect(),
         message,
     });
@@ -276,7 +289,11 @@ fn hold_message(stage: &Stage, before: Option<&str>, tally: &Tally, stopped: Opt
         (Some(stopped), _) => format!("the rollout has stopped ({stopped}); correct the spec to start over"),
         (None, Some(before)) => format!("waiting for stage {before}"),
         (None, None) if !tally.failed.is_empty() => {
-            format!("stage {} has stopped ({}); correct the spec to start over", stage.name, tally.failed.join("; "))
+            format!(
+                "stage {} has stopped ({}); correct the spec to start over",
+                stage.name,
+                tally.failed.join("; ")
+            )
         }
         (None, None) => format!("waiting for a place in stage {}", stage.name),
     }

@@ -78,8 +78,12 @@ fn stages_follow_one_another() {
     assert_eq!(revisions(&decision), ["new", "new", "old"], "one at a time");
     assert_eq!(decision.current_stage, "rest");
 
-    let decision =
-        run(Some(&stages), vec![("a", healthy("new")), ("b", healthy("new")), ("c", healthy("new"))], Some("old"), 20);
+    let decision = run(
+        Some(&stages),
+        vec![("a", healthy("new")), ("b", healthy("new")), ("c", healthy("new"))],
+        Some("old"),
+        20,
+    );
     assert!(decision.done);
     assert_eq!((decision.current_stage.as_str(), states(&decision)), ("", vec![StageState::Succeeded; 2]));
 }
@@ -103,7 +107,8 @@ fn a_failure_or_a_deadline_stops_the_stage_and_all_later_ones() {
 
 #[test]
 fn a_person_that_is_waited_for_has_no_deadline() {
-    let clusters = vec![("a", cluster(Some("new"), 0, Health::Waiting("restart".to_owned()))), ("b", healthy("old"))];
+    let clusters =
+        vec![("a", cluster(Some("new"), 0, Health::Waiting("restart".to_owned()))), ("b", healthy("old"))];
     let decision = run(Some(&two_stages()), clusters, Some("old"), 100_000);
     assert_eq!(states(&decision), [StageState::Progressing, StageState::Waiting]);
     assert!(decision.stages[0].message.contains("a: restart"));
@@ -163,12 +168,16 @@ fn any_cluster() -> impl Strategy<Value = RolloutCluster> {
         Just(Health::Waiting("w".to_owned())),
         Just(Health::Failed("f".to_owned())),
     ];
-    (proptest::option::of(prop_oneof![Just("old"), Just("new"), Just("bad")]), 0..100i64, health, any::<bool>()).prop_map(
-        |(current, started, health, prod)| RolloutCluster {
+    (
+        proptest::option::of(prop_oneof![Just("old"), Just("new"), Just("bad")]),
+        0..100i64,
+        health,
+        any::<bool>(),
+    )
+        .prop_map(|(current, started, health, prod)| RolloutCluster {
             labels: if prod { [("env".to_owned(), "prod".to_owned())].into() } else { BTreeMap::new() },
             ..cluster(current, started, health)
-        },
-    )
+        })
 }
 
 proptest! {

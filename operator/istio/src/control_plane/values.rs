@@ -202,10 +202,7 @@ mod tests {
                 "global": {"istioNamespace": "istio-system", "meshID": "own"},
             })
         );
-        assert_eq!(
-            base_values(&template, Some("1-28-2")).unwrap()["defaultRevision"],
-            "1-28-2"
-        );
+        assert_eq!(base_values(&template, Some("1-28-2")).unwrap()["defaultRevision"], "1-28-2");
     }
 
     #[test]

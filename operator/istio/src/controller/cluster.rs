@@ -14,8 +14,8 @@ use crate::{
     upgrade::{Facts, Readiness, Step, Workload, WorkloadKind, decide, plan_restarts},
 };
 use fedistio_crds::{
-    ClusterControlPlane, ControlPlanePhase as Phase, ControlPlaneReason as Reason, MeshSpec, Override, ResourceScope,
-    ResourceType, RevisionStatus,
+    ClusterControlPlane, ControlPlanePhase as Phase, ControlPlaneReason as Reason, MeshSpec, Override,
+    ResourceScope, ResourceType, RevisionStatus,
 };
 use fedistio_federation::{
     render::{Manifest, ObjectKey, Owner},
@@ -51,8 +51,9 @@ impl Wanted {
     /// Reads the content of a stored revision.
     pub(super) fn read(data: &Value) -> Result<Self, String> {
         let part = |name: &str| data.get(name).cloned().unwrap_or(Value::Null);
-        let unreadable =
-            |error: serde_json::Error| format!("the stored spec can't be read: {error}; change the spec to make a new one");
+        let unreadable = |error: serde_json::Error| {
+            format!("the stored spec can't be read: {error}; change the spec to make a new one")
+        };
         Ok(Self {
             template: part("template"),
             overrides: serde_json::from_value(part("overrides")).map_err(unreadable)?,
@@ -68,17 +69,19 @@ struct Decided {
 }
 
 impl Driver {
-    /// Brings the control plane of `cluster` one step further and says where it is. `last`: what was said of this spec revision before.
+    /// Brings the control plane of `cluster` one step further and says where it is. `last`: what was said before; `same`: of this
+    /// spec revision, and not of an older one, whose verdict must not be taken for this one's.
     pub(super) fn drive(
         &mut self,
         mesh: &str,
         cluster: &str,
         wanted: &Wanted,
         last: Option<&ClusterControlPlane>,
+        same: bool,
     ) -> ClusterControlPlane {
         let pending = |reason, message: &str| match last {
             // What was said before the operator's start holds until there was time to look.
-            Some(last) if self.in_grace(Instant::now()) => last.clone(),
+            Some(last) if same && self.in_grace(Instant::now()) => last.clone(),
             _ => keep(cluster, last, Phase::Pending, reason, message),
         };
         let Some(view) = self.fleet.view(cluster) else {
@@ -96,8 +99,10 @@ impl Driver {
         match self.drive_ready(mesh, cluster, &view, &kubernetes, wanted) {
             Ok(Some(new)) => new,
             Ok(None) => match last {
-                Some(last) => last.clone(),
-                None => entry(cluster, Phase::Installing, Reason::Applying, "the charts are being rendered"),
+                Some(last) if same => last.clone(),
+                _ => {
+                    keep(cluster, last, Phase::Installing, Reason::Applying, "the charts are being rendered")
+                }
             },
             Err(problem) => failed(cluster, last, &problem),
         }
@@ -113,9 +118,13 @@ impl Driver {
         wanted: &Wanted,
     ) -> Result<Option<ClusterControlPlane>, Problem> {
         let template = resolve(&wanted.template, &wanted.overrides, view)?;
-        let release =
-            self.catalogue.get(&template.version).map_err(|error| Problem::new(Reason::UnknownVersion, error))?.clone();
-        check_kubernetes(&release, kubernetes).map_err(|error| Problem::new(Reason::KubernetesNotSupported, error))?;
+        let release = self
+            .catalogue
+            .get(&template.version)
+            .map_err(|error| Problem::new(Reason::UnknownVersion, error))?
+            .clone();
+        check_kubernetes(&release, kubernetes)
+            .map_err(|error| Problem::new(Reason::KubernetesNotSupported, error))?;
         let owner = owner(mesh);
         let Some(state) = self.members.get(cluster) else { return Ok(None) };
         let installed = state.installed(&owner);
@@ -138,7 +147,11 @@ impl Driver {
             base: &base,
         };
         let moved = self.renders.plane(&plane, Some(&revision))?;
-        let current = if tag.as_deref() == Some(&*revision) { moved.clone() } else { self.renders.plane(&plane, tag.as_deref())? };
+        let current = if tag.as_deref() == Some(&*revision) {
+            moved.clone()
+        } else {
+            self.renders.plane(&plane, tag.as_deref())?
+        };
         let (Some(current), Some(moved)) = (current, moved) else { return Ok(None) };
 
         let Some(state) = self.members.get_mut(cluster) else { return Ok(None) };
@@ -158,7 +171,8 @@ impl Driver {
             (step.reason, step.message) = (Reason::ApplyFailed, error);
         } else if plan.waits_for_crds {
             step.reason = Reason::WaitingForCrds;
-            step.message = format!("{}{}", plan.missing, if state.crd_message.is_empty() { "" } else { ": " });
+            step.message =
+                format!("{}{}", plan.missing, if state.crd_message.is_empty() { "" } else { ": " });
             step.message.push_str(&state.crd_message);
         }
         let shown: BTreeMap<String, u32> = proxies
@@ -166,7 +180,8 @@ impl Driver {
             .into_iter()
             .filter(|(name, _)| installed.contains_key(name))
             .collect();
-        let ready = matches!(step.phase, Phase::Healthy | Phase::MovingWorkloads | Phase::RemovingOldRevision);
+        let ready =
+            matches!(step.phase, Phase::Healthy | Phase::MovingWorkloads | Phase::RemovingOldRevision);
         let crds = state.crd_fingerprint();
 
         self.carry_out(mesh, cluster, &owner, &plan, crds);
@@ -176,7 +191,7 @@ impl Driver {
         }
         let mut new = entry(cluster, step.phase, step.reason, step.message);
         new.ready = ready;
-        new.version = template.version.clone();
+        new.version.clone_from(&template.version);
         new.revision = revision;
         new.tag_revision = tag;
         new.revisions = installed
@@ -223,7 +238,13 @@ impl Driver {
         tracing::info!(mesh, cluster, object = %key, "delete");
         let (name, owner, of) = (Arc::clone(member.name()), owner.clone(), key.clone());
         member.submit_delete(key.clone(), uid, move |result| {
-            let _ = events.send(Event::Written { cluster: name, owner, key: of, hash: None, outcome: outcome(result) });
+            let _ = events.send(Event::Written {
+                cluster: name,
+                owner,
+                key: of,
+                hash: None,
+                outcome: outcome(result),
+            });
         });
     }
 
@@ -257,7 +278,8 @@ impl Driver {
         let events = self.events.clone();
         self.tasks.spawn(async move {
             let result = established(member.client()).await;
-            let _ = events.send(Event::CrdsChecked { cluster: Arc::clone(member.name()), fingerprint, result });
+            let _ =
+                events.send(Event::CrdsChecked { cluster: Arc::clone(member.name()), fingerprint, result });
         });
     }
 
@@ -309,7 +331,8 @@ fn choose(
     moved: &ControlPlane,
 ) -> Decided {
     let established = state.established == Some(state.crd_fingerprint());
-    let hashes: BTreeMap<&ObjectKey, u64> = moved.iter().map(|(_, manifest)| (&manifest.key, manifest.hash)).collect();
+    let hashes: BTreeMap<&ObjectKey, u64> =
+        moved.iter().map(|(_, manifest)| (&manifest.key, manifest.hash)).collect();
     let mut common = ControlPlane::default();
     for (wave, manifest) in current.iter() {
         if hashes.get(&manifest.key) == Some(&manifest.hash) {
@@ -324,7 +347,8 @@ fn choose(
     let surplus = state
         .copies(owner)
         .filter(|(key, observation)| {
-            let kept = observation.labels.get(LABEL_REVISION).is_some_and(|revision| step.keep.contains(revision));
+            let kept =
+                observation.labels.get(LABEL_REVISION).is_some_and(|revision| step.keep.contains(revision));
             !kept && !desired.contains(key)
         })
         .map(|(key, _)| key.clone())
@@ -370,11 +394,16 @@ async fn established(client: Client) -> Result<(), String> {
     };
     for crd in list {
         let conditions = crd.status.and_then(|status| status.conditions).unwrap_or_default();
-        let served = conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True");
+        let served =
+            conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True");
         if !served {
-            let refused = conditions.iter().find(|condition| condition.type_ == "NamesAccepted" && condition.status == "False");
+            let refused = conditions
+                .iter()
+                .find(|condition| condition.type_ == "NamesAccepted" && condition.status == "False");
             let why = refused.and_then(|condition| condition.message.clone()).unwrap_or_default();
-            return Err(format!("{} is not served {why}", crd.metadata.name.unwrap_or_default()).trim_end().to_owned());
+            return Err(format!("{} is not served {why}", crd.metadata.name.unwrap_or_default())
+                .trim_end()
+                .to_owned());
         }
     }
     Ok(())

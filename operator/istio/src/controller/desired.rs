@@ -4,7 +4,8 @@ use crate::{
     catalogue::{Catalogue, Release},
     charts::{ChartFailure, ChartRequest, Charts},
     control_plane::{
-        ControlPlane, Origin, RenderedChart, assemble, base_values, chart_manifests, istiod_values, shared_owner,
+        ControlPlane, Origin, RenderedChart, assemble, base_values, chart_manifests, istiod_values,
+        shared_owner,
     },
     controller::Event,
 };
@@ -48,7 +49,10 @@ pub(crate) fn resolve(
     apply_overrides(&mut template, overrides, cluster)
         .map_err(|error| Problem::new(Reason::OverrideFailed, error))?;
     serde_json::from_value(template).map_err(|error| {
-        Problem::new(Reason::OverrideFailed, format!("the template with its overrides is no control plane: {error}"))
+        Problem::new(
+            Reason::OverrideFailed,
+            format!("the template with its overrides is no control plane: {error}"),
+        )
     })
 }
 
@@ -83,7 +87,11 @@ impl Renders {
     }
 
     /// The desired objects of a cluster while the tag points to `tag`. `None` while they are being rendered: an event tells the end.
-    pub(crate) fn plane(&mut self, plane: &Plane<'_>, tag: Option<&str>) -> Result<Option<ControlPlane>, Problem> {
+    pub(crate) fn plane(
+        &mut self,
+        plane: &Plane<'_>,
+        tag: Option<&str>,
+    ) -> Result<Option<ControlPlane>, Problem> {
         let render_failed = |error: &dyn ToString| Problem::new(Reason::RenderFailed, error.to_string());
         let revision = plane.release.revision();
         let base_values = base_values(plane.template, tag).map_err(|error| render_failed(&error))?;
@@ -112,7 +120,8 @@ impl Renders {
             version: release.version.to_string(),
             sources: chart.sources.clone(),
             digest: chart.digest.clone(),
-            release: revision.map_or_else(|| "istio-base".to_owned(), |revision| format!("istiod-{revision}")),
+            release: revision
+                .map_or_else(|| "istio-base".to_owned(), |revision| format!("istiod-{revision}")),
             namespace: plane.template.namespace.clone(),
             kubernetes: format!("v{}", plane.kubernetes),
             values,
@@ -129,7 +138,8 @@ impl Renders {
             Some((Slot::Failed(..), _)) | None => {}
         }
         if self.slots.len() >= KEPT {
-            self.slots.retain(|_, (slot, used)| matches!(slot, Slot::Pending) || now.duration_since(*used) < STALE);
+            self.slots
+                .retain(|_, (slot, used)| matches!(slot, Slot::Pending) || now.duration_since(*used) < STALE);
         }
         let before = self.slots.insert(key.clone(), (Slot::Pending, now));
         self.start(key, request, revision.map(str::to_owned), plane.owner.clone());
@@ -220,15 +230,20 @@ mod tests {
     use serde_json::json;
 
     fn overrides(path: &str, value: &Value) -> Vec<Override> {
-        serde_json::from_value(json!([{"clusterName": "a", "clusterOverrides": [{"path": path, "value": value, "op": "add"}]}]))
-            .unwrap()
+        serde_json::from_value(
+            json!([{"clusterName": "a", "clusterOverrides": [{"path": path, "value": value, "op": "add"}]}]),
+        )
+        .unwrap()
     }
 
     #[test]
     fn an_override_changes_version_and_values() {
         let template = json!({"version": "1.28.2"});
         let view = ClusterView { name: "a".to_owned(), ..ClusterView::default() };
-        assert_eq!(resolve(&template, &overrides("/version", &json!("1.29.1")), &view).unwrap().version, "1.29.1");
+        assert_eq!(
+            resolve(&template, &overrides("/version", &json!("1.29.1")), &view).unwrap().version,
+            "1.29.1"
+        );
         for (path, value, part) in [
             ("/values/pilot/x", json!(1), "overrides[0].clusterOverrides[0]"),
             ("/versoin", json!("1.29.1"), "versoin"),

@@ -14,7 +14,12 @@ const READY: &str = "Ready";
 const PROGRESSING: &str = "Progressing";
 
 /// An entry that says nothing yet.
-pub(crate) fn entry(name: &str, phase: Phase, reason: Reason, message: impl Into<String>) -> ClusterControlPlane {
+pub(crate) fn entry(
+    name: &str,
+    phase: Phase,
+    reason: Reason,
+    message: impl Into<String>,
+) -> ClusterControlPlane {
     ClusterControlPlane {
         name: name.to_owned(),
         phase,
@@ -76,7 +81,8 @@ pub(crate) struct Fold<'a> {
 pub(crate) fn fold(input: Fold<'_>) -> FederatedIstioStatus {
     let Fold { before, generation, clusters, rollout, problem, now } = input;
     let target = rollout.map(|(_, target)| target);
-    let as_wanted = |entry: &&ClusterControlPlane| entry.ready && Some(entry.spec_revision.as_str()) == target;
+    let as_wanted =
+        |entry: &&ClusterControlPlane| entry.ready && Some(entry.spec_revision.as_str()) == target;
     let in_sync = clusters.iter().filter(as_wanted).count();
     let failed: Vec<&ClusterControlPlane> = clusters
         .iter()
@@ -85,7 +91,11 @@ pub(crate) fn fold(input: Fold<'_>) -> FederatedIstioStatus {
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let mut status = FederatedIstioStatus {
         observed_generation: generation,
-        summary: Summary { clusters: number(clusters.len()), in_sync: number(in_sync), failed: number(failed.len()) },
+        summary: Summary {
+            clusters: number(clusters.len()),
+            in_sync: number(in_sync),
+            failed: number(failed.len()),
+        },
         conditions: before.conditions.clone(),
         rollout: match rollout {
             Some((decision, target)) => Some(progress(before, decision, target)),
@@ -107,7 +117,8 @@ pub(crate) fn fold(input: Fold<'_>) -> FederatedIstioStatus {
     } else {
         let waiting = clusters.iter().find(|entry| !as_wanted(entry));
         let why = waiting.map(|entry| format!("; {}: {} {}", entry.name, entry.reason, entry.message));
-        let message = format!("{in_sync} of {} clusters are ready{}", clusters.len(), why.unwrap_or_default());
+        let message =
+            format!("{in_sync} of {} clusters are ready{}", clusters.len(), why.unwrap_or_default());
         (ConditionStatus::False, "Progressing", message.trim_end().to_owned())
     };
     set_condition(&mut status.conditions, READY, ready, reason, &message, generation, now);
@@ -116,7 +127,8 @@ pub(crate) fn fold(input: Fold<'_>) -> FederatedIstioStatus {
         (None, true) => (ConditionStatus::False, "RolloutComplete", String::new()),
         (None, false) => {
             let stage = status.rollout.as_ref().map_or("", |rollout| rollout.current_stage.as_str());
-            let message = if stage.is_empty() { String::new() } else { format!("stage {stage} is under way") };
+            let message =
+                if stage.is_empty() { String::new() } else { format!("stage {stage} is under way") };
             (ConditionStatus::True, "RolloutUnderWay", message)
         }
     };
@@ -163,9 +175,20 @@ mod tests {
         }
     }
 
-    fn run(clusters: Vec<ClusterControlPlane>, before: &FederatedIstioStatus, now: i64) -> FederatedIstioStatus {
+    fn run(
+        clusters: Vec<ClusterControlPlane>,
+        before: &FederatedIstioStatus,
+        now: i64,
+    ) -> FederatedIstioStatus {
         let decision = decision(clusters.iter().all(|entry| entry.phase == Phase::Healthy));
-        fold(Fold { before, generation: Some(1), clusters, rollout: Some((&decision, "r2")), problem: None, now: at(now) })
+        fold(Fold {
+            before,
+            generation: Some(1),
+            clusters,
+            rollout: Some((&decision, "r2")),
+            problem: None,
+            now: at(now),
+        })
     }
 
     fn condition<'a>(status: &'a FederatedIstioStatus, type_: &str) -> (&'a str, &'a str) {
@@ -190,7 +213,10 @@ mod tests {
         let held = ClusterControlPlane { spec_revision: "r1".to_owned(), ..healthy("b") };
         let status = run(vec![healthy("a"), held], &FederatedIstioStatus::default(), 1);
         assert_eq!(condition(&status, READY), ("False", "Progressing"));
-        assert_eq!(condition(&run(vec![], &FederatedIstioStatus::default(), 1), READY), ("False", "NoClusters"));
+        assert_eq!(
+            condition(&run(vec![], &FederatedIstioStatus::default(), 1), READY),
+            ("False", "NoClusters")
+        );
     }
 
     #[test]
@@ -198,7 +224,10 @@ mod tests {
         let mut same = healthy("a");
         same.last_transition_time = None;
         set_times(&mut same, Some(&healthy("a")), at(9));
-        assert_eq!((same.last_transition_time.clone().unwrap().0, same.start_time.unwrap().0), (at(5), at(9)));
+        assert_eq!(
+            (same.last_transition_time.clone().unwrap().0, same.start_time.unwrap().0),
+            (at(5), at(9))
+        );
         let mut next = ClusterControlPlane { spec_revision: "r3".to_owned(), ..healthy("a") };
         set_times(&mut next, Some(&healthy("a")), at(9));
         assert_eq!((next.last_transition_time.unwrap().0, next.start_time.unwrap().0), (at(9), at(9)));
@@ -206,9 +235,15 @@ mod tests {
 
     #[test]
     fn a_rollout_can_take_its_own_verdict_back() {
-        assert_eq!(health(&entry("a", Phase::Failed, Reason::ProgressDeadlineExceeded, "")), Health::Progressing);
+        assert_eq!(
+            health(&entry("a", Phase::Failed, Reason::ProgressDeadlineExceeded, "")),
+            Health::Progressing
+        );
         assert!(matches!(health(&entry("a", Phase::Failed, Reason::RenderFailed, "x")), Health::Failed(_)));
-        assert!(matches!(health(&entry("a", Phase::MovingWorkloads, Reason::RestartNeeded, "x")), Health::Waiting(_)));
+        assert!(matches!(
+            health(&entry("a", Phase::MovingWorkloads, Reason::RestartNeeded, "x")),
+            Health::Waiting(_)
+        ));
         assert_eq!(health(&healthy("a")), Health::Healthy(at(5)));
     }
 }

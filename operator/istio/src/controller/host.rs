@@ -12,7 +12,11 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sets or removes our finalizer; leaves those of others.
-pub(crate) async fn set_finalizer(host: &Client, object: &FederatedIstio, present: bool) -> Result<(), String> {
+pub(crate) async fn set_finalizer(
+    host: &Client,
+    object: &FederatedIstio,
+    present: bool,
+) -> Result<(), String> {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let mut finalizers = object.metadata.finalizers.clone().unwrap_or_default();
     finalizers.retain(|finalizer| finalizer != FINALIZER);
@@ -20,7 +24,8 @@ pub(crate) async fn set_finalizer(host: &Client, object: &FederatedIstio, presen
         finalizers.push(FINALIZER.to_owned());
     }
     // With the version that was read: a finalizer that somebody added since is not lost.
-    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": object.metadata.resource_version}});
+    let patch =
+        json!({"metadata": {"finalizers": finalizers, "resourceVersion": object.metadata.resource_version}});
     let api: Api<FederatedIstio> = Api::all(host.clone());
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     match bounded(api.patch_metadata(name, &params, &Patch::Merge(patch))).await {
@@ -31,7 +36,11 @@ pub(crate) async fn set_finalizer(host: &Client, object: &FederatedIstio, presen
 }
 
 /// Writes the status; what is no longer in it goes.
-pub(crate) async fn write_status(host: &Client, name: &str, status: &FederatedIstioStatus) -> Result<(), String> {
+pub(crate) async fn write_status(
+    host: &Client,
+    name: &str,
+    status: &FederatedIstioStatus,
+) -> Result<(), String> {
     let api: Api<FederatedIstio> = Api::all(host.clone());
     let object = json!({
         "apiVersion": FederatedIstio::api_version(&()),

@@ -100,9 +100,15 @@ impl MemberState {
     pub(crate) fn is_synced(&self) -> Result<(), String> {
         if let Some(missing) = resource_types().find(|resource| !self.synced.contains(resource)) {
             let message = self.watch_error.clone();
-            return Err(message.unwrap_or_else(|| format!("the {} have not all been seen yet", missing.plural)));
+            return Err(
+                message.unwrap_or_else(|| format!("the {} have not all been seen yet", missing.plural))
+            );
         }
-        if self.istiods_listed { Ok(()) } else { Err("istiod's Deployments have not been seen yet".to_owned()) }
+        if self.istiods_listed {
+            Ok(())
+        } else {
+            Err("istiod's Deployments have not been seen yet".to_owned())
+        }
     }
 
     /// A copy was seen (in a watch or in the answer to a write), or is gone.
@@ -149,7 +155,8 @@ impl MemberState {
     /// How the object of a manifest is. Costs a comparison of its fields only when either has changed.
     pub(crate) fn seen(&mut self, owner: &Owner, manifest: &Manifest) -> Seen {
         let shared = shared_owner();
-        let observation = self.copy(owner, &manifest.key).or_else(|| self.copy(&shared, &manifest.key)).cloned();
+        let observation =
+            self.copy(owner, &manifest.key).or_else(|| self.copy(&shared, &manifest.key)).cloned();
         let Some(observation) = observation else { return Seen::Differs };
         if observation.deleting {
             return Seen::Deleting;
@@ -183,7 +190,9 @@ impl MemberState {
             }
             let name = (key.namespace.to_string(), key.name.to_string());
             let readiness = match self.istiods.get(&name) {
-                Some(istiod) if istiod.resource_version >= observation.resource_version => istiod.readiness.clone(),
+                Some(istiod) if istiod.resource_version >= observation.resource_version => {
+                    istiod.readiness.clone()
+                }
                 // The other watch is ahead: what this one says is of an older object.
                 _ => Readiness::Unknown("its newest state has not been seen yet".to_owned()),
             };
@@ -233,7 +242,12 @@ impl MemberState {
     }
 
     /// May a write of this object start now? `Err`: not before then; `Err(None)`: one is under way.
-    pub(crate) fn may_write(&self, key: &ObjectKey, hash: Option<u64>, now: Instant) -> Result<(), Option<Instant>> {
+    pub(crate) fn may_write(
+        &self,
+        key: &ObjectKey,
+        hash: Option<u64>,
+        now: Instant,
+    ) -> Result<(), Option<Instant>> {
         if let Some(under_way) = self.in_flight.get(key)
             && *under_way == hash
         {
@@ -267,8 +281,9 @@ impl MemberState {
 
     /// What the last tries of these objects failed with: `object: error`.
     pub(crate) fn errors<'a>(&self, keys: impl IntoIterator<Item = &'a ObjectKey>) -> Option<String> {
-        keys.into_iter()
-            .find_map(|key| Some(format!("{key}: {}", self.attempts.get(key).and_then(|last| last.error.as_ref())?)))
+        keys.into_iter().find_map(|key| {
+            Some(format!("{key}: {}", self.attempts.get(key).and_then(|last| last.error.as_ref())?))
+        })
     }
 }
 
@@ -299,7 +314,11 @@ mod tests {
         assert_eq!(state.may_write(&key, Some(1), now), Ok(()));
         state.started(&key, Some(1));
         assert_eq!(state.may_write(&key, Some(1), now), Err(None));
-        assert_eq!(state.may_write(&key, Some(2), now), Ok(()), "a newer manifest takes the place of the older");
+        assert_eq!(
+            state.may_write(&key, Some(2), now),
+            Ok(()),
+            "a newer manifest takes the place of the older"
+        );
         state.ended(&key, Some(1), None, now);
         assert_eq!(state.may_write(&key, Some(1), now), Ok(()), "drift is put right at once");
         state.ended(&key, Some(1), None, now);

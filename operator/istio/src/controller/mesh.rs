@@ -69,19 +69,16 @@ impl Driver {
         }
         let now = Timestamp::now();
         let target = self.ensure_target(name, object).await?;
-        let strategy = match &object.spec.strategy_ref {
-            None => None,
-            Some(reference) => match self.strategies.get(&reference.name) {
-                Some(strategy) => Some(strategy.clone()),
-                None => {
-                    let message = format!(
-                        "there is no RolloutStrategy {}; create it, or remove strategyRef. Every cluster stays as it is",
-                        reference.name
-                    );
-                    return self.report(name, object, status, Vec::new(), None, Some((Reason::StrategyNotFound, message))).await;
-                }
-            },
-        };
+        let reference = object.spec.strategy_ref.as_ref();
+        let strategy = reference.and_then(|reference| self.strategies.get(&reference.name).cloned());
+        if let (Some(reference), None) = (reference, &strategy) {
+            let message = format!(
+                "there is no RolloutStrategy {}; create it, or remove strategyRef. Every cluster stays as it is",
+                reference.name
+            );
+            let problem = Some((Reason::StrategyNotFound, message));
+            return self.report(name, object, status, Vec::new(), None, problem).await;
+        }
         let views = self.fleet.views();
         let placement = place(&object.spec.placement, &views);
         let mut clusters = BTreeMap::new();
@@ -91,7 +88,8 @@ impl Driver {
                 continue;
             }
             let last = before(status, cluster);
-            let current = last.map(|entry| entry.spec_revision.clone()).filter(|revision| !revision.is_empty());
+            let current =
+                last.map(|entry| entry.spec_revision.clone()).filter(|revision| !revision.is_empty());
             clusters.insert(
                 cluster.clone(),
                 RolloutCluster {
@@ -103,7 +101,8 @@ impl Driver {
             );
         }
         let promoted = status.rollout.as_ref().and_then(|rollout| rollout.previous_revision.as_deref());
-        let input = RolloutInput { strategy: strategy.as_ref(), clusters: &clusters, target: &target, promoted, now };
+        let input =
+            RolloutInput { strategy: strategy.as_ref(), clusters: &clusters, target: &target, promoted, now };
         let decision = decide(&input);
         if let Some(at) = decision.wake_at {
             self.wake_at(name, at, now);
@@ -153,11 +152,15 @@ impl Driver {
             let reason = if assignment.stopped { Reason::RolloutStopped } else { Reason::WaitingForStage };
             return entry(cluster, Phase::Pending, reason, assignment.held_by.clone());
         };
-        let data = self.meshes.get(mesh).and_then(|mesh| mesh.store.as_ref()?.get(revision)).map(|found| found.data.clone());
+        let data = self
+            .meshes
+            .get(mesh)
+            .and_then(|mesh| mesh.store.as_ref()?.get(revision))
+            .map(|found| found.data.clone());
         let mut new = match data.as_ref().map(Wanted::read) {
             Some(Ok(wanted)) => {
-                let last = last.filter(|last| last.spec_revision == *revision);
-                self.drive(mesh, cluster, &wanted, last)
+                let same = last.is_some_and(|last| last.spec_revision == *revision);
+                self.drive(mesh, cluster, &wanted, last, same)
             }
             Some(Err(error)) => keep(cluster, last, Phase::Failed, Reason::RenderFailed, &error),
             None => keep(
@@ -254,7 +257,9 @@ impl Driver {
             return removing(format!("waiting for the cluster: {}", view.not_ready_message));
         }
         let owner = owner(mesh);
-        let Some(state) = self.members.get(&last.name) else { return removing("waiting for the cluster".to_owned()) };
+        let Some(state) = self.members.get(&last.name) else {
+            return removing("waiting for the cluster".to_owned());
+        };
         if let Err(message) = state.is_synced() {
             return removing(message);
         }
@@ -305,7 +310,10 @@ impl Driver {
         let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
         // A little later, so that the time has come for certain. One alarm a second is enough for any number of passes.
         let at = Instant::now() + wait + Duration::from_millis(100);
-        let soon = self.alarms.iter().any(|(other, of)| of == name && *other >= at && *other < at + Duration::from_secs(1));
+        let soon = self
+            .alarms
+            .iter()
+            .any(|(other, of)| of == name && *other >= at && *other < at + Duration::from_secs(1));
         if !soon {
             self.alarms.insert((at, name.to_owned()));
         }
@@ -323,11 +331,17 @@ pub(super) fn keep(
     let new = entry(cluster, phase, reason, message);
     match last {
         None => new,
-        Some(last) => ClusterControlPlane { phase, reason, message: new.message, ready: false, ..last.clone() },
+        Some(last) => {
+            ClusterControlPlane { phase, reason, message: new.message, ready: false, ..last.clone() }
+        }
     }
 }
 
 /// An entry with a problem that the user has to solve.
-pub(super) fn failed(cluster: &str, last: Option<&ClusterControlPlane>, problem: &Problem) -> ClusterControlPlane {
+pub(super) fn failed(
+    cluster: &str,
+    last: Option<&ClusterControlPlane>,
+    problem: &Problem,
+) -> ClusterControlPlane {
     keep(cluster, last, Phase::Failed, problem.reason, &problem.message)
 }

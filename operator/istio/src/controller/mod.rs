@@ -18,7 +18,8 @@ use crate::{
 };
 use desired::{Problem, Renders};
 use fedistio_crds::{
-    FederatedIstio, FederatedIstioStatus, IstioRelease, IstioReleaseSpec, RolloutStrategy, RolloutStrategySpec,
+    FederatedIstio, FederatedIstioStatus, IstioRelease, IstioReleaseSpec, RolloutStrategy,
+    RolloutStrategySpec,
 };
 use fedistio_federation::{
     cluster::{Fleet, FleetEvent},
@@ -72,24 +73,9 @@ pub(crate) enum Event {
     Istiod(Arc<str>, Option<(Name, Option<Istiod>)>),
     Proxy(Arc<str>, Option<(Name, Option<Proxy>)>),
     Rendered(String, Result<Vec<Arc<Manifest>>, Problem>),
-    Written {
-        cluster: Arc<str>,
-        owner: Owner,
-        key: ObjectKey,
-        hash: Option<u64>,
-        outcome: Outcome,
-    },
-    CrdsChecked {
-        cluster: Arc<str>,
-        fingerprint: u64,
-        result: Result<(), String>,
-    },
-    Restarted {
-        cluster: Arc<str>,
-        workload: Workload,
-        revision: String,
-        error: String,
-    },
+    Written { cluster: Arc<str>, owner: Owner, key: ObjectKey, hash: Option<u64>, outcome: Outcome },
+    CrdsChecked { cluster: Arc<str>, fingerprint: u64, result: Result<(), String> },
+    Restarted { cluster: Arc<str>, workload: Workload, revision: String, error: String },
 }
 
 /// What came of a write.
@@ -227,14 +213,20 @@ impl Driver {
             config(),
             "IstioReleases".to_owned(),
             self.events.clone(),
-            |news| Event::Release(news.map(|(name, object)| (name, decoded(object).map(|release| release.spec)))),
+            |news| {
+                Event::Release(news.map(|(name, object)| (name, decoded(object).map(|release| release.spec))))
+            },
         ));
         self.tasks.spawn(feeds::watch(
             Api::<DeserializeGuard<RolloutStrategy>>::all(self.host.clone()),
             config(),
             "RolloutStrategies".to_owned(),
             self.events.clone(),
-            |news| Event::Strategy(news.map(|(name, object)| (name, decoded(object).map(|strategy| strategy.spec)))),
+            |news| {
+                Event::Strategy(
+                    news.map(|(name, object)| (name, decoded(object).map(|strategy| strategy.spec))),
+                )
+            },
         ));
     }
 
@@ -299,12 +291,21 @@ impl Driver {
         }
     }
 
-    fn take_written(&mut self, cluster: &str, owner: Owner, key: &ObjectKey, hash: Option<u64>, outcome: Outcome) {
+    fn take_written(
+        &mut self,
+        cluster: &str,
+        owner: Owner,
+        key: &ObjectKey,
+        hash: Option<u64>,
+        outcome: Outcome,
+    ) {
         let Some(state) = self.members.get_mut(cluster) else { return };
         let error = match outcome {
             Outcome::Applied(observation, missing) => {
                 state.observe(owner, key.clone(), Some(observation));
-                missing.map(|field| format!("{field} is taken away by something in the cluster as soon as it is set"))
+                missing.map(|field| {
+                    format!("{field} is taken away by something in the cluster as soon as it is set")
+                })
             }
             Outcome::Gone => {
                 state.observe(owner, key.clone(), None);

@@ -45,11 +45,19 @@ pub(crate) fn plan(
             .collect();
         let Some((first, _)) = differing.first() else { continue };
         if number > 0 && !established {
-            return Plan { waits_for_crds: true, missing: "CRDs are not established yet".to_owned(), ..Plan::default() };
+            return Plan {
+                waits_for_crds: true,
+                missing: "CRDs are not established yet".to_owned(),
+                ..Plan::default()
+            };
         }
         let what = ["namespace and CRDs", "cluster-wide objects", "objects of the namespace"][number.min(2)];
-        let missing =
-            format!("{} of {} {what} are not in place, among them {}", differing.len(), manifests.len(), first.key);
+        let missing = format!(
+            "{} of {} {what} are not in place, among them {}",
+            differing.len(),
+            manifests.len(),
+            first.key
+        );
         let apply = differing
             .into_iter()
             .filter(|(_, state)| *state == Seen::Differs)
@@ -85,7 +93,8 @@ mod tests {
 
     fn run(in_sync: &[&str], established: bool) -> (Vec<String>, Vec<String>, bool) {
         let surplus = plane().waves[1].iter().chain(&plane().waves[2]).map(|one| one.key.clone()).collect();
-        let seen = |one: &Manifest| if in_sync.contains(&&*one.key.name) { Seen::InSync } else { Seen::Differs };
+        let seen =
+            |one: &Manifest| if in_sync.contains(&&*one.key.name) { Seen::InSync } else { Seen::Differs };
         let plan = plan(&plane(), seen, established, surplus);
         let names = |keys: Vec<&ObjectKey>| keys.iter().map(|key| key.name.to_string()).collect();
         (

@@ -27,110 +27,111 @@ struct Row {
     expected: (Phase, Reason, Option<&'static str>, &'static [&'static str]),
 }
 
+const ROWS: &[Row] = &[
+    // A fresh install: nothing, applied but not ready, ready, tagged.
+    Row {
+        installed: &[],
+        tag: None,
+        proxies: None,
+        restart: false,
+        applied: false,
+        expected: (Phase::Installing, Reason::Applying, None, &[]),
+    },
+    Row {
+        installed: &[(NEW, false)],
+        tag: None,
+        proxies: None,
+        restart: false,
+        applied: true,
+        expected: (Phase::WaitingForIstiod, Reason::IstiodNotReady, None, &[]),
+    },
+    Row {
+        installed: &[(NEW, true)],
+        tag: None,
+        proxies: None,
+        restart: false,
+        applied: true,
+        expected: (Phase::MovingTag, Reason::Applying, Some(NEW), &[]),
+    },
+    Row {
+        installed: &[(NEW, true)],
+        tag: Some(NEW),
+        proxies: None,
+        restart: false,
+        applied: true,
+        expected: (Phase::Healthy, Reason::Healthy, Some(NEW), &[]),
+    },
+    // An upgrade beside the old revision.
+    Row {
+        installed: &[(OLD, true)],
+        tag: Some(OLD),
+        proxies: Some(&[(OLD, 3)]),
+        restart: true,
+        applied: false,
+        expected: (Phase::Installing, Reason::Applying, Some(OLD), &[OLD]),
+    },
+    Row {
+        installed: &[(OLD, true), (NEW, false)],
+        tag: Some(OLD),
+        proxies: Some(&[(OLD, 3)]),
+        restart: true,
+        applied: true,
+        expected: (Phase::WaitingForIstiod, Reason::IstiodNotReady, Some(OLD), &[OLD]),
+    },
+    Row {
+        installed: &[(OLD, true), (NEW, true)],
+        tag: Some(OLD),
+        proxies: Some(&[(OLD, 3)]),
+        restart: true,
+        applied: true,
+        expected: (Phase::MovingTag, Reason::Applying, Some(NEW), &[OLD]),
+    },
+    Row {
+        installed: &[(OLD, true), (NEW, true)],
+        tag: Some(NEW),
+        proxies: Some(&[(OLD, 3)]),
+        restart: true,
+        applied: true,
+        expected: (Phase::MovingWorkloads, Reason::ProxiesOnOldRevision, Some(NEW), &[OLD]),
+    },
+    Row {
+        installed: &[(OLD, true), (NEW, true)],
+        tag: Some(NEW),
+        proxies: Some(&[(OLD, 3)]),
+        restart: false,
+        applied: true,
+        expected: (Phase::MovingWorkloads, Reason::RestartNeeded, Some(NEW), &[OLD]),
+    },
+    Row {
+        installed: &[(OLD, true), (NEW, true)],
+        tag: Some(NEW),
+        proxies: None,
+        restart: true,
+        applied: true,
+        expected: (Phase::MovingWorkloads, Reason::ProxiesOnOldRevision, Some(NEW), &[OLD]),
+    },
+    Row {
+        installed: &[(OLD, true), (NEW, true)],
+        tag: Some(NEW),
+        proxies: Some(&[(NEW, 3)]),
+        restart: true,
+        applied: true,
+        expected: (Phase::RemovingOldRevision, Reason::Removing, Some(NEW), &[]),
+    },
+    // The tag stays where it is when its revision is not ready for a while.
+    Row {
+        installed: &[(NEW, false)],
+        tag: Some(NEW),
+        proxies: Some(&[]),
+        restart: true,
+        applied: true,
+        expected: (Phase::WaitingForIstiod, Reason::IstiodNotReady, Some(NEW), &[]),
+    },
+];
+
 #[test]
 fn an_upgrade_goes_through_its_phases_in_order() {
-    let rows = [
-        // A fresh install: nothing, applied but not ready, ready, tagged.
-        Row {
-            installed: &[],
-            tag: None,
-            proxies: None,
-            restart: false,
-            applied: false,
-            expected: (Phase::Installing, Reason::Applying, None, &[]),
-        },
-        Row {
-            installed: &[(NEW, false)],
-            tag: None,
-            proxies: None,
-            restart: false,
-            applied: true,
-            expected: (Phase::WaitingForIstiod, Reason::IstiodNotReady, None, &[]),
-        },
-        Row {
-            installed: &[(NEW, true)],
-            tag: None,
-            proxies: None,
-            restart: false,
-            applied: true,
-            expected: (Phase::MovingTag, Reason::Applying, Some(NEW), &[]),
-        },
-        Row {
-            installed: &[(NEW, true)],
-            tag: Some(NEW),
-            proxies: None,
-            restart: false,
-            applied: true,
-            expected: (Phase::Healthy, Reason::Healthy, Some(NEW), &[]),
-        },
-        // An upgrade beside the old revision.
-        Row {
-            installed: &[(OLD, true)],
-            tag: Some(OLD),
-            proxies: Some(&[(OLD, 3)]),
-            restart: true,
-            applied: false,
-            expected: (Phase::Installing, Reason::Applying, Some(OLD), &[OLD]),
-        },
-        Row {
-            installed: &[(OLD, true), (NEW, false)],
-            tag: Some(OLD),
-            proxies: Some(&[(OLD, 3)]),
-            restart: true,
-            applied: true,
-            expected: (Phase::WaitingForIstiod, Reason::IstiodNotReady, Some(OLD), &[OLD]),
-        },
-        Row {
-            installed: &[(OLD, true), (NEW, true)],
-            tag: Some(OLD),
-            proxies: Some(&[(OLD, 3)]),
-            restart: true,
-            applied: true,
-            expected: (Phase::MovingTag, Reason::Applying, Some(NEW), &[OLD]),
-        },
-        Row {
-            installed: &[(OLD, true), (NEW, true)],
-            tag: Some(NEW),
-            proxies: Some(&[(OLD, 3)]),
-            restart: true,
-            applied: true,
-            expected: (Phase::MovingWorkloads, Reason::ProxiesOnOldRevision, Some(NEW), &[OLD]),
-        },
-        Row {
-            installed: &[(OLD, true), (NEW, true)],
-            tag: Some(NEW),
-            proxies: Some(&[(OLD, 3)]),
-            restart: false,
-            applied: true,
-            expected: (Phase::MovingWorkloads, Reason::RestartNeeded, Some(NEW), &[OLD]),
-        },
-        Row {
-            installed: &[(OLD, true), (NEW, true)],
-            tag: Some(NEW),
-            proxies: None,
-            restart: true,
-            applied: true,
-            expected: (Phase::MovingWorkloads, Reason::ProxiesOnOldRevision, Some(NEW), &[OLD]),
-        },
-        Row {
-            installed: &[(OLD, true), (NEW, true)],
-            tag: Some(NEW),
-            proxies: Some(&[(NEW, 3)]),
-            restart: true,
-            applied: true,
-            expected: (Phase::RemovingOldRevision, Reason::Removing, Some(NEW), &[]),
-        },
-        // The tag stays where it is when its revision is not ready for a while.
-        Row {
-            installed: &[(NEW, false)],
-            tag: Some(NEW),
-            proxies: Some(&[]),
-            restart: true,
-            applied: true,
-            expected: (Phase::WaitingForIstiod, Reason::IstiodNotReady, Some(NEW), &[]),
-        },
-    ];
-    for (number, row) in rows.iter().enumerate() {
+    for (number, row) in ROWS.iter().enumerate() {
         let installed = installed(row.installed);
         let proxies = row.proxies.map(proxies);
         let facts = Facts {
