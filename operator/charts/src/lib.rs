@@ -1,4 +1,5 @@
-//! Loads and renders Helm charts as helm template does.
+#![doc = include_str!("../README.md")]
+
 mod capabilities;
 mod chart;
 mod functions;

@@ -1,8 +1,16 @@
 //! Every chart of Istio, for many values, equal to what the helm program renders.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::unwrap_in_result,
+    reason = "what a test needs and does not find is a failure of the test"
+)]
+
 mod support;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Mutex};
+use std::{collections::BTreeMap, path::Path, sync::Mutex};
 
 use fedistio_charts::{Capabilities, Chart, CompiledChart, ReleaseOptions, yaml};
 
@@ -169,7 +177,7 @@ fn compare(
     release: &str,
     chart: &str,
     compiled: &CompiledChart,
-    path: &PathBuf,
+    path: &Path,
     case: &(&str, &str, &str),
 ) -> Result<bool, String> {
     let (name, kube_version, values) = case;

@@ -1,5 +1,13 @@
 //! Small templates for the corners of the language, equal to what the helm program makes of them.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::unwrap_in_result,
+    reason = "what a test needs and does not find is a failure of the test"
+)]
+
 mod support;
 
 use std::{fmt::Write as _, fs, path::Path, sync::Mutex};

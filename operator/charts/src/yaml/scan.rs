@@ -59,8 +59,8 @@ struct SimpleKey {
     mark: Mark,
 }
 
-/// How deep collections may nest. Go stops at 10,000; recursion over the result is the reason for the smaller number here.
-pub(super) const MAX_DEPTH: usize = 1_000;
+/// How deep collections may nest. Go stops at 10,000; here the result is walked by recursion, and no real document comes near this.
+pub(super) const MAX_DEPTH: usize = 200;
 
 pub(super) struct Scanner<'a> {
     text: &'a str,

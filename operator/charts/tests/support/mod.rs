@@ -42,7 +42,7 @@ fn cache() -> PathBuf {
 
 fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| {
-        panic!("{:?} can't be started: {error}; {INSTALL_GO}", command.get_program());
+        panic!("{} can't be started: {error}; {INSTALL_GO}", command.get_program().display());
     });
     assert!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
