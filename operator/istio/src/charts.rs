@@ -7,6 +7,7 @@ use fedistio_charts::{
 use serde_json::Value;
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -150,7 +151,10 @@ impl Charts {
             let digest = request.digest.as_deref();
             let fetching = fetch(&source, &request.name, &request.version, digest, &cache, &options);
             match tokio::time::timeout(FETCH_TIMEOUT, fetching).await {
-                Ok(Ok(archive)) => return Ok(archive.chart),
+                Ok(Ok(archive)) => {
+                    self.remember(request, &archive.digest).await;
+                    return Ok(archive.chart);
+                }
                 Ok(Err(error @ FetchError::Digest { .. })) => {
                     return Err(ChartFailure::Digest { chart: chart.to_owned(), message: error.to_string() });
                 }
@@ -163,7 +167,44 @@ impl Charts {
         if failures.is_empty() {
             failures.push("the catalogue names no source".to_owned());
         }
-        Err(ChartFailure::Unavailable { chart: chart.to_owned(), message: failures.join("; ") })
+        let message = failures.join("; ");
+        if let Some(known) = self.recall(request, &cache).await {
+            tracing::warn!(chart, %message, "no source answers; the archive that was fetched before is used");
+            return Ok(known);
+        }
+        Err(ChartFailure::Unavailable { chart: chart.to_owned(), message })
+    }
+
+    /// Notes which archive the sources had, so that a restart does not depend on them. Without the note nothing breaks.
+    async fn remember(&self, request: &ChartRequest, digest: &str) {
+        let path = self.note(request);
+        if let Some(folder) = path.parent() {
+            let _ = tokio::fs::create_dir_all(folder).await;
+        }
+        if let Err(error) = tokio::fs::write(&path, format!("{digest}\n{}", request.chart_key())).await {
+            tracing::debug!(%error, "{} can't be written", path.display());
+        }
+    }
+
+    async fn recall(&self, request: &ChartRequest, cache: &ChartCache) -> Option<Chart> {
+        let note = tokio::fs::read_to_string(self.note(request)).await.ok()?;
+        let (digest, of) = note.split_once('\n')?;
+        if of != request.chart_key() {
+            return None;
+        }
+        Chart::from_archive(&cache.get(digest).await?).ok()
+    }
+
+    /// One note per chart, version and list of sources: another source may have another archive.
+    fn note(&self, request: &ChartRequest) -> PathBuf {
+        let mut hasher = DefaultHasher::new();
+        request.chart_key().hash(&mut hasher);
+        self.cache_dir.join("fetched").join(format!(
+            "{}-{}-{:016x}",
+            request.name,
+            request.version,
+            hasher.finish()
+        ))
     }
 }
 
@@ -179,4 +220,52 @@ fn with_sources(error: &dyn std::error::Error) -> String {
         next = source.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn request(sources: &[&str]) -> ChartRequest {
+        ChartRequest {
+            name: "base".to_owned(),
+            version: "1.29.1".to_owned(),
+            sources: sources.iter().map(|source| (*source).to_owned()).collect(),
+            digest: None,
+            release: "istio-base".to_owned(),
+            namespace: "istio-system".to_owned(),
+            kubernetes: "v1.34.4".to_owned(),
+            values: json!({}),
+        }
+    }
+
+    #[tokio::test]
+    async fn every_source_that_fails_is_named() {
+        let charts = Charts::new(std::env::temp_dir().join("fedistio-no-such-cache"));
+        // Nothing listens on port 1 of loopback.
+        let failure =
+            charts.render(request(&["oci://127.0.0.1:1/a", "/a/folder", "ftp://x"])).await.unwrap_err();
+        let text = failure.to_string();
+        assert!(matches!(failure, ChartFailure::Unavailable { .. }), "{text}");
+        for part in ["base-1.29.1", "127.0.0.1:1", "/a/folder: an IstioRelease may name", "ftp://x"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let failure = charts.render(request(&[])).await.unwrap_err().to_string();
+        assert!(failure.contains("names no source"), "{failure}");
+    }
+
+    #[test]
+    fn equal_requests_and_only_those_share_a_rendering() {
+        let one = request(&["oci://a"]);
+        assert_eq!(one.key(), request(&["oci://a"]).key());
+        for other in [
+            ChartRequest { values: json!({"a": 1}), ..one.clone() },
+            ChartRequest { kubernetes: "v1.35.0".to_owned(), ..one.clone() },
+            ChartRequest { digest: Some("sha256:0".to_owned()), ..one.clone() },
+            request(&["oci://b"]),
+        ] {
+            assert_ne!(one.key(), other.key());
+        }
+    }
 }

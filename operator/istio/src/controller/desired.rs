@@ -12,11 +12,15 @@ use crate::{
 use fedistio_crds::{ControlPlaneReason as Reason, IstioTemplate, Override};
 use fedistio_federation::{
     cluster::ClusterView,
-    render::{Manifest, Owner, apply_overrides},
+    render::{Manifest, ObjectKey, Owner, apply_overrides},
 };
 use semver::Version;
 use serde_json::Value;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use tokio::{sync::mpsc, time::Instant};
 
 /// Wait before a chart that could not be had is asked for again.
@@ -65,6 +69,8 @@ enum Slot {
 /// Everything that has been rendered.
 pub(crate) struct Renders {
     charts: Arc<Charts>,
+    /// Equal manifests of several renderings are kept once: the CRDs are most of the memory, and the same wherever the tag is.
+    interned: HashMap<(ObjectKey, u64), Weak<Manifest>>,
     slots: HashMap<String, (Slot, Instant)>,
     events: mpsc::UnboundedSender<Event>,
 }
@@ -83,7 +89,7 @@ pub(crate) struct Plane<'a> {
 
 impl Renders {
     pub(crate) fn new(charts: Arc<Charts>, events: mpsc::UnboundedSender<Event>) -> Self {
-        Self { charts, slots: HashMap::new(), events }
+        Self { charts, interned: HashMap::new(), slots: HashMap::new(), events }
     }
 
     /// The desired objects of a cluster while the tag points to `tag`. `None` while they are being rendered: an event tells the end.
@@ -158,6 +164,15 @@ impl Renders {
         });
     }
 
+    fn intern(&mut self, manifest: Arc<Manifest>) -> Arc<Manifest> {
+        let key = (manifest.key.clone(), manifest.hash);
+        if let Some(known) = self.interned.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        self.interned.insert(key, Arc::downgrade(&manifest));
+        manifest
+    }
+
     /// Takes the end of a rendering. Says when to try again where it failed.
     pub(crate) fn rendered(
         &mut self,
@@ -166,7 +181,11 @@ impl Renders {
     ) -> Option<Instant> {
         let now = Instant::now();
         let (slot, retry) = match result {
-            Ok(manifests) => (Slot::Done(manifests.into()), None),
+            Ok(manifests) => {
+                let shared = manifests.into_iter().map(|manifest| self.intern(manifest)).collect();
+                self.interned.retain(|_, manifest| manifest.strong_count() > 0);
+                (Slot::Done(shared), None)
+            }
             Err(problem) => (Slot::Failed(problem, now + RETRY), Some(now + RETRY)),
         };
         self.slots.insert(key, (slot, now));

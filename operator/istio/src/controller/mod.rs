@@ -390,7 +390,7 @@ impl Driver {
     async fn work(&mut self) {
         // Ended tasks are only collected.
         while self.tasks.try_join_next().is_some() {}
-        if self.unlisted.contains(&true) {
+        if self.unlisted.contains(&true) || self.dirty.is_empty() {
             return;
         }
         self.catalogue = self.builtin.clone();
