@@ -181,7 +181,7 @@ fn compare(
     case: &(&str, &str, &str),
 ) -> Result<bool, String> {
     let (name, kube_version, values) = case;
-    let expected = support::helm_template(path, "rel", "istio-system", kube_version, values);
+    let expected = support::helm_template_of_release(release, (chart, path), kube_version, values);
     let values = yaml::parse(values).expect("values are YAML");
     let options = ReleaseOptions::install("rel", "istio-system");
     let actual = compiled
