@@ -36,19 +36,27 @@ struct Args {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let ended = tokio::select! {
-        ended = acts::play(&args) => ended,
+    let played = tokio::select! {
+        played = acts::play(&args) => played,
         interrupted = tokio::signal::ctrl_c() => {
             // Dropping the acts ends every process that they started.
             eprintln!("\ninterrupted{}", interrupted.err().map(|error| format!(": {error}")).unwrap_or_default());
             return ExitCode::from(130);
         }
     };
-    match ended {
+    match finish(played, args.keep).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\nThe demo has failed: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Stays, where asked to, and ends what was started.
+async fn finish(played: anyhow::Result<stage::Stage>, keep: bool) -> anyhow::Result<()> {
+    let stage = played?;
+    let kept = if keep { acts::keep(&stage).await } else { Ok(()) };
+    stage.clear().await;
+    kept
 }

@@ -16,8 +16,8 @@ use std::time::Instant;
 /// Lines of the operator's log that a failure shows.
 const LOG_LINES: usize = 25;
 
-/// Plays all acts. Ends with an error as soon as something could not be verified.
-pub(crate) async fn play(args: &Args) -> Result<()> {
+/// Plays all acts. Ends with an error as soon as something could not be verified; the stage is cleared then.
+pub(crate) async fn play(args: &Args) -> Result<Stage> {
     let started = Instant::now();
     let stage = clusters::play(args).await.context("act 1, clusters")?;
     if let Err(error) = rest(&stage, started).await {
@@ -25,11 +25,7 @@ pub(crate) async fn play(args: &Args) -> Result<()> {
         stage.clear().await;
         return Err(error);
     }
-    if args.keep {
-        keep(&stage).await?;
-    }
-    stage.clear().await;
-    Ok(())
+    Ok(stage)
 }
 
 async fn rest(stage: &Stage, started: Instant) -> Result<()> {
@@ -48,7 +44,8 @@ fn tell_failure(stage: &Stage) {
     eprintln!("\nAll logs are in {}", show::path(stage.bed.logs()));
 }
 
-async fn keep(stage: &Stage) -> Result<()> {
+/// Leaves everything running until Ctrl-C, or until the operator ends by itself.
+pub(crate) async fn keep(stage: &Stage) -> Result<()> {
     show::say("\nEverything keeps running until Ctrl-C. The administrators' kubeconfigs:");
     for cluster in stage.bed.clusters() {
         show::say(&format!("  {:10} {}", cluster.name(), show::path(cluster.kubeconfig_path())));

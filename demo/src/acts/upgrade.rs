@@ -75,7 +75,10 @@ pub(crate) async fn play(stage: &Stage) -> Result<()> {
     show::look_around(&[
         kubectl(&stage.bed.host, &format!("get federatedistio {MESH} -o yaml")),
         kubectl(&stage.bed.host, "get controllerrevisions --namespace fedistio-system"),
-        kubectl(stage.canary()?, "get pods --namespace bookinfo -L istio.io/rev"),
+        kubectl(
+            stage.canary()?,
+            r"get pods --namespace bookinfo -o custom-columns='POD:.metadata.name,REVISION:.metadata.annotations.istio\.io/rev'",
+        ),
     ]);
     Ok(())
 }
