@@ -158,7 +158,7 @@ pub(crate) fn helm_template_of_release(
     use sha2::{Digest as _, Sha256};
     // The number counts changes of how the charts are packaged here.
     let key = format!("1\n{HELM_VERSION}\n{release}\n{}\n{kube_version}\n{values}", chart.0);
-    let name = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let name = format!("{:x}", Sha256::digest(key));
     let dir = cache().join("goldens");
     let file = dir.join(format!("{name}.json"));
     if let Some(known) = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
