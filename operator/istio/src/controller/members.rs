@@ -10,7 +10,7 @@ use crate::{
 };
 use fedistio_crds::ResourceType;
 use fedistio_federation::{
-    observe::Observation,
+    observe::{Observation, OwnedFields},
     render::{Manifest, ObjectKey, Owner},
     worker::Member,
 };
@@ -115,7 +115,11 @@ impl MemberState {
     pub(crate) fn observe(&mut self, owner: Owner, key: ObjectKey, observation: Option<Arc<Observation>>) {
         let copies = self.copies.entry(owner).or_default();
         match observation {
-            Some(new) if copies.get(&key).is_none_or(|old| old.resource_version <= new.resource_version) => {
+            // The same version again, from a list, says nothing new. A server that gives no numbers is believed.
+            Some(new)
+                if new.resource_version == 0
+                    || copies.get(&key).is_none_or(|old| old.resource_version < new.resource_version) =>
+            {
                 copies.insert(key, new);
             }
             Some(_) => {}
@@ -170,10 +174,23 @@ impl MemberState {
             _ => {
                 let covered = observation.owned.first_missing(manifest).is_none();
                 self.compared.insert(manifest.key.clone(), (version, manifest.hash, covered));
+                self.forget_fields(owner, &manifest.key);
                 covered
             }
         };
         if covered { Seen::InSync } else { Seen::Differs }
+    }
+
+    /// Drops the owned fields of a copy that has been compared with the manifest of its hash: with any other manifest it differs by the
+    /// hash alone. The fields of the CRDs would be most of this program's memory.
+    fn forget_fields(&mut self, owner: &Owner, key: &ObjectKey) {
+        let shared = shared_owner();
+        for owner in [owner, &shared] {
+            if let Some(copy) = self.copies.get_mut(owner).and_then(|copies| copies.get_mut(key)) {
+                let slim = Observation { owned: OwnedFields::default(), ..Observation::clone(copy) };
+                *copy = Arc::new(slim);
+            }
+        }
     }
 
     /// Revisions of `owner` that are there, with their versions and the readiness of their istiods.
