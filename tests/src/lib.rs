@@ -18,6 +18,7 @@
 //! Binaries and charts are made once and kept by version in the user's cache folder, see [`cache`].
 
 pub mod bed;
+pub mod bench;
 pub mod binaries;
 pub mod cache;
 pub mod charts;
