@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Name of the demo's mesh.
 pub(crate) const MESH: &str = "mesh";
+/// How long a stage may stay stopped. A stop is not the end: the operator tries again what may pass, such as a chart that can't be had.
+const STOPPED: Duration = Duration::from_mins(1);
 /// Pause between two looks at the status.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -24,9 +26,10 @@ pub(crate) async fn mesh(stage: &Stage) -> Result<FederatedIstio> {
 
 /// Shows every change of phase until all members are healthy on `version`; returns how long that took.
 ///
-/// Fails when a stage stops, when `bound` passes, or when the operator ends.
+/// Fails when a stage stays stopped, when `bound` passes, or when the operator ends.
 pub(crate) async fn follow(stage: &Stage, version: &str, bound: Duration) -> Result<Duration> {
     let mut phases = Phases::start();
+    let mut since = None;
     loop {
         let mesh = mesh(stage).await?;
         let status = mesh.status.unwrap_or_default();
@@ -36,9 +39,12 @@ pub(crate) async fn follow(stage: &Stage, version: &str, bound: Duration) -> Res
             if done(&status, version, stage.bed.members.len()) {
                 return Ok(phases.elapsed());
             }
-            if let Some(stopped) = stopped(&status) {
-                bail!("the rollout of Istio {version} has stopped: {stopped}");
-            }
+            since = stopped(&status).map(|_| since.unwrap_or_else(|| phases.elapsed()));
+        }
+        if let (Some(since), Some(why)) = (since, stopped(&status))
+            && phases.elapsed() - since >= STOPPED
+        {
+            bail!("the rollout of Istio {version} has stopped: {why}");
         }
         stage.operator_runs()?;
         if phases.elapsed() >= bound {
