@@ -39,7 +39,7 @@ impl Options {
             let idle = Duration::from_secs(10);
             Sizes { changes: 20, pairs: 5, edits: 10, absent: 10, idle, in_flight: &[16] }
         } else {
-            let idle = Duration::from_secs(60);
+            let idle = Duration::from_mins(1);
             Sizes { changes: 100, pairs: 20, edits: 50, absent: 50, idle, in_flight: &[4, 8, 16, 32] }
         }
     }

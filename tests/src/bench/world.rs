@@ -20,7 +20,7 @@ use std::{
 /// Release whose CRDs the members get.
 const ISTIO: &str = "1.29.1";
 /// Bound of everything that takes seconds.
-pub(super) const BOUND: Duration = Duration::from_secs(120);
+pub(super) const BOUND: Duration = Duration::from_mins(2);
 /// How often the operator's CPU seconds are read while waiting until it is steady.
 const SAMPLE: Duration = Duration::from_millis(100);
 /// Samples in the window in which a steady operator uses next to nothing.
