@@ -44,7 +44,8 @@ async fn main() -> ExitCode {
             return ExitCode::from(130);
         }
     };
-    match finish(played, args.keep).await {
+    // On the heap: the stage with all its clusters is large.
+    match Box::pin(finish(played, args.keep)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\nThe demo has failed: {error:#}");

@@ -42,7 +42,7 @@ pub(crate) async fn follow(stage: &Stage, version: &str, bound: Duration) -> Res
             since = stopped(&status).map(|_| since.unwrap_or_else(|| phases.elapsed()));
         }
         if let (Some(since), Some(why)) = (since, stopped(&status))
-            && phases.elapsed() - since >= STOPPED
+            && phases.elapsed().saturating_sub(since) >= STOPPED
         {
             bail!("the rollout of Istio {version} has stopped: {why}");
         }
