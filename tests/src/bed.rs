@@ -183,7 +183,7 @@ impl TestBed {
         builder.members(3)
     }
 
-    /// Clusters of the user instead: see [`crate::external`].
+    /// Clusters of the user instead: a kubeconfig with a context for each.
     ///
     /// # Errors
     /// A file that is no kubeconfig, a context that is not there, or charts that cannot be packaged.

@@ -1,6 +1,6 @@
 //! The nodes of a cluster: binds pods, reports them running, runs istiod for real, and gives load balancers an address.
 //!
-//! No container is ever started. A pod whose image is `…/pilot:VERSION` becomes a process of that version (see [`istiod`]);
+//! No container is ever started. A pod whose image is `…/pilot:VERSION` becomes a process of that version;
 //! every other pod is reported ready at once, and a pod that runs to its end is reported completed.
 
 mod env;

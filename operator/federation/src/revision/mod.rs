@@ -111,7 +111,7 @@ impl RevisionStore {
         Ok(name)
     }
 
-    /// Deletes the oldest revisions that nothing uses, keeping [`HISTORY`] of them. Returns how many went.
+    /// Deletes the oldest revisions that nothing uses, keeping the newest ten of them. Returns how many went.
     ///
     /// # Errors
     /// When the host can't be asked.
