@@ -61,6 +61,7 @@ async fn scenarios(world: &mut World) -> Result<()> {
     scenario!(a_copy_leaves_the_ledger_only_when_it_is_gone);
     scenario!(a_broken_secret_stops_only_its_cluster);
     scenario!(taking_a_member_out_releases_its_copies);
+    scenario!(two_hundred_objects_come_and_go);
     scenario!(deleting_everything_leaves_no_copy);
     Ok(())
 }
@@ -559,6 +560,39 @@ async fn taking_a_member_out_releases_its_copies(world: &mut World) -> Result<()
     })
     .await?;
     clusters_label(world, "member1", "canary").await
+}
+
+async fn two_hundred_objects_come_and_go(world: &mut World) -> Result<()> {
+    let maps = api(&world.bed.host, TYPES, "FederatedConfigMap", "bookinfo");
+    for number in 0..200 {
+        let name = format!("many-{number}");
+        let map = federated(
+            "ConfigMap",
+            &name,
+            json!({"data": {"a": "1"}}),
+            json!({"clusterSelector": {}}),
+            json!([]),
+        );
+        let map = serde_json::from_value(map)?;
+        maps.create(&kube::api::PostParams::default(), &map).await?;
+    }
+    // Deleted while the last statuses are being written: finalizers and statuses must not get into each other's way.
+    maps.delete_collection(&DeleteParams::default(), &kube::api::ListParams::default()).await?;
+    eventually("all are gone", SOON, || async {
+        let left = maps.list_metadata(&kube::api::ListParams::default()).await?.items.len();
+        ensure!(left == 0, "{left} left");
+        Ok(())
+    })
+    .await?;
+    for member in &world.bed.members {
+        let copies = api(member, "v1", "ConfigMap", "bookinfo");
+        let left = copies
+            .list_metadata(&kube::api::ListParams::default().labels("fedistio.io/managed=true"))
+            .await?
+            .items;
+        ensure!(left.is_empty(), "{} copies left in {}", left.len(), member.name());
+    }
+    Ok(())
 }
 
 async fn clusters_label(world: &World, cluster: &str, env: &str) -> Result<()> {

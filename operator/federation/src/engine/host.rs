@@ -181,20 +181,21 @@ pub(crate) async fn watch_objects(
     }
 }
 
-/// Writes the finalizers of a federated object, if it is still the version that was seen: a change that came between is seen
-/// by the watch, and decided upon anew. An object that is gone needs no finalizers.
+/// Writes the finalizers of a federated object, if it is still the version that was seen; false where it is not, and the caller has to
+/// decide anew. An object that is gone needs no finalizers.
 pub(crate) async fn write_finalizers(
     host: &Client,
     federated: &ResourceType,
     owner: &Owner,
     resource_version: &str,
     finalizers: &[String],
-) -> Result<(), kube::Error> {
+) -> Result<bool, kube::Error> {
     let api = dynamic_api(host.clone(), federated, &owner.namespace);
     let patch = json!({"metadata": {"resourceVersion": resource_version, "finalizers": finalizers}});
     match api.patch_metadata(&owner.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(error),
     }
 }

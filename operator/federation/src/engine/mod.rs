@@ -52,7 +52,7 @@ pub(crate) enum Event {
         sequence: u64,
         result: Result<Written, WriteError>,
     },
-    FinalizerWritten(Owner, Result<(), kube::Error>),
+    FinalizerWritten(Owner, Result<bool, kube::Error>),
     StatusWritten {
         owner: Owner,
         status: FederatedStatus,

@@ -25,6 +25,8 @@ use tokio::time::{Instant, timeout};
 const HOST_TIMEOUT: Duration = Duration::from_secs(15);
 /// A failed write to the host is made anew after this time.
 const HOST_RETRY: Duration = Duration::from_secs(1);
+/// A write that met another change is made anew after this time: the watch has told of that change by then, mostly.
+const CONFLICT_RETRY: Duration = Duration::from_millis(20);
 
 impl Engine {
     /// Plans every dirty object.
@@ -359,21 +361,29 @@ impl Engine {
         let (sender, version) = (self.sender.clone(), object.resource_version.clone());
         self.host_writes.spawn(async move {
             let write = write_finalizers(&host, &type_.config.federated, &owner, &version, &finalizers);
-            let result = timeout(HOST_TIMEOUT, write).await.unwrap_or(Ok(()));
+            let result = timeout(HOST_TIMEOUT, write).await.unwrap_or(Ok(false));
             let _ = sender.send(Event::FinalizerWritten(owner, result));
         });
     }
 
-    /// The finalizers were written, or came too late: the watch brings the object as it is now, and planning goes on from there.
-    pub(super) fn finalizer_written(&mut self, owner: Owner, result: Result<(), kube::Error>) {
+    /// The finalizers were written, or the object had changed meanwhile.
+    pub(super) fn finalizer_written(&mut self, owner: Owner, result: Result<bool, kube::Error>) {
         let Some(object) = self.objects.get_mut(&owner) else { return };
         object.finalizer_in_flight = false;
-        if let Err(error) = &result {
-            tracing::warn!(%owner, error = %chain(error), "the finalizer can't be written; it is tried again");
-            self.alarms.insert((Instant::now() + HOST_RETRY, owner));
-        } else if object.has_finalizer() != object.deleting {
+        match result {
             // The watch was faster than the answer. Where it was not, its event is still to come.
-            self.dirty.insert(owner);
+            Ok(true) if object.has_finalizer() != object.deleting => {
+                self.dirty.insert(owner);
+            }
+            Ok(true) => {}
+            // The watch may have told of the other change already: nothing else would bring this object back.
+            Ok(false) => {
+                self.alarms.insert((Instant::now() + CONFLICT_RETRY, owner));
+            }
+            Err(error) => {
+                tracing::warn!(%owner, error = %chain(&error), "the finalizer can't be written; it is tried again");
+                self.alarms.insert((Instant::now() + HOST_RETRY, owner));
+            }
         }
     }
 }
