@@ -1,5 +1,6 @@
 //! Revisions: every accepted spec that a rollout hands out, kept as an immutable `ControllerRevision` on the host, as StatefulSets do.
 
+use crate::hash::salted_hash;
 use fedistio_crds::OPERATOR_NAMESPACE;
 use k8s_openapi::{api::apps::v1::ControllerRevision, apimachinery::pkg::runtime::RawExtension};
 use kube::{
@@ -170,11 +171,7 @@ async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T,
 
 /// Ten hex digits of FNV-1a (64 bits) over the canonical JSON text: stable across releases, which std's hasher is not.
 fn hash10(data: &Value, salt: u64) -> String {
-    let text = data.to_string();
-    let hash = text.bytes().chain(salt.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{:010x}", hash >> 24)
+    format!("{:010x}", salted_hash(data, salt) >> 24)
 }
 
 #[cfg(test)]
