@@ -1,16 +1,12 @@
 //! From a `MemberCluster` to a client: reads the kubeconfig secret and makes a client that fits a fleet.
 
-use crate::worker::chain;
+use crate::{cluster::connect, worker::chain};
 use fedistio_crds::{ClusterAccess, SecretKeyReference};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Config,
     config::{AuthInfo, KubeConfigOptions, Kubeconfig},
 };
-use std::time::Duration;
-
-/// A member that takes longer to accept a connection is taken for away.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a member's access does not work.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr)]
@@ -115,7 +111,7 @@ fn outside_reference(user: &AuthInfo) -> Option<&'static str> {
     .find_map(|(present, what)| present.then_some(what))
 }
 
-/// Makes a client. Retries are the worker's, so the client's own are off.
+/// Makes a client of a member.
 ///
 /// # Errors
 /// When the kubeconfig lacks the context or its certificates can't be used.
@@ -124,9 +120,9 @@ pub async fn make_client(kubeconfig: Kubeconfig, context: Option<String>) -> Res
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .map_err(|error| AccessError::KubeconfigInvalid(first_line(&chain(&error))))?;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    // The worker decides what is sent again, and when.
     config.default_retry = false;
-    Client::try_from(config).map_err(|error| AccessError::ClientFailed(chain(&error)))
+    connect(config).map_err(|error| AccessError::ClientFailed(chain(&error)))
 }
 
 fn first_line(text: &str) -> String {

@@ -56,18 +56,29 @@ pub enum FleetEvent {
 /// Sends events to every subscriber. Unbounded: a subscriber only files an event, and a bound would let a slow one stop the watches.
 #[derive(Clone, Debug, Default)]
 pub struct FleetEvents {
-    subscribers: Arc<Mutex<Vec<mpsc::UnboundedSender<FleetEvent>>>>,
+    subscribers: Arc<Mutex<Vec<Subscriber>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Subscriber {
+    sender: mpsc::UnboundedSender<FleetEvent>,
+    wants: fn(&Owner) -> bool,
 }
 
 impl FleetEvents {
     pub(crate) fn send(&self, event: &FleetEvent) {
         let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
-        subscribers.retain(|subscriber| subscriber.send(event.clone()).is_ok());
+        subscribers.retain(|subscriber| match event {
+            FleetEvent::Observed { owner, .. } if !(subscriber.wants)(owner) => {
+                !subscriber.sender.is_closed()
+            }
+            _ => subscriber.sender.send(event.clone()).is_ok(),
+        });
     }
 
-    fn subscribe(&self) -> mpsc::UnboundedReceiver<FleetEvent> {
+    fn subscribe(&self, wants: fn(&Owner) -> bool) -> mpsc::UnboundedReceiver<FleetEvent> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(Subscriber { sender, wants });
         receiver
     }
 }
@@ -112,9 +123,10 @@ impl Fleet {
         self.read(|clusters| clusters.get(name).and_then(|entry| entry.member.clone()))
     }
 
-    /// Everything that happens from now on.
-    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<FleetEvent> {
-        self.events.subscribe()
+    /// Everything that happens from now on; of the copies, those whose owner is wanted. An observation is large for what is kept of it:
+    /// nobody should hold a queue of those that are of no use to him.
+    pub fn subscribe(&self, wants: fn(&Owner) -> bool) -> mpsc::UnboundedReceiver<FleetEvent> {
+        self.events.subscribe(wants)
     }
 
     /// Waits until every `MemberCluster` of the host has been seen once.

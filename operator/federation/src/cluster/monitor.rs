@@ -34,8 +34,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Time between probes of a member that answers.
 const PROBE_PERIOD: Duration = Duration::from_secs(10);
-/// Time between probes of one that does not: it is caught up soon after it is back.
-const RECOVERY_PERIOD: Duration = Duration::from_secs(1);
+/// Time between probes of one that has just stopped to answer: three in a row make it not ready.
+const DOUBT_PERIOD: Duration = Duration::from_secs(1);
+/// Time between probes of one that is not ready: it is caught up soon after it is back.
+const RECOVERY_PERIOD: Duration = Duration::from_millis(500);
 /// A probe without an answer by then has failed.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Region, zones and version are read again this often.
@@ -138,7 +140,11 @@ impl Monitor {
                 tracing::info!(cluster = name, "the kubeconfig secret has changed: connecting anew");
                 return;
             }
-            let period = if answers { PROBE_PERIOD } else { RECOVERY_PERIOD };
+            let period = match (answers, health.is_ready()) {
+                (true, _) => PROBE_PERIOD,
+                (false, true) => DOUBT_PERIOD,
+                (false, false) => RECOVERY_PERIOD,
+            };
             tokio::select! {
                 () = sleep(period) => {}
                 () = member.opened() => {}

@@ -26,6 +26,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// A federated type whose CRD appears is served within this time.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
+/// Objects in one page of a list. A parsed page takes a dozen times the memory of what is kept of it, so many small ones are better.
+const PAGE: u32 = 100;
+
 /// A federated object as read from the host.
 #[derive(Debug)]
 pub(crate) struct HostObject {
@@ -122,7 +125,7 @@ pub(crate) async fn watch_objects(
 ) {
     let kind: Arc<str> = federated.kind.as_str().into();
     let api: Api<DynamicObject> = Api::all_with(host, &federated.api_resource());
-    let mut stream = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
+    let mut stream = std::pin::pin!(watcher::watcher(api, watcher::Config::default().page_size(PAGE)));
     let (mut wait, mut listed, mut known) = (FIRST_WAIT, HashSet::new(), HashSet::new());
     let mut failing = false;
     while let Some(event) = stream.next().await {

@@ -3,6 +3,7 @@
 
 mod announce;
 mod host;
+mod ledger;
 mod object;
 mod steps;
 mod types;
@@ -20,7 +21,7 @@ use host::{HostObject, watch_types};
 use kube::Client;
 use object::Object;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -35,6 +36,11 @@ use types::TypeState;
 const BATCH: usize = 512;
 /// While writes of an object are under way its status waits for them, but no longer than this.
 const STATUS_PATIENCE: Duration = Duration::from_secs(1);
+/// The status of an object that is being deleted is of interest only where that takes long; mostly the object is gone by then.
+const DELETION_PATIENCE: Duration = Duration::from_secs(5);
+/// Status writes in flight. A member that goes away changes the status of each of its objects: few at a time leave the host's API server
+/// to the changes that matter, and what changes again while it waits for its turn is written once.
+const STATUS_WRITES: usize = 4;
 
 /// What the engine reacts to.
 #[derive(Debug)]
@@ -80,6 +86,9 @@ pub(crate) struct Engine {
     /// Numbers the writes, so that a late answer is told from the current one's.
     sequence: u64,
     host_writes: JoinSet<()>,
+    status_writes: usize,
+    /// Objects whose status is due and waits for its turn, the oldest first.
+    status_queue: VecDeque<Owner>,
 }
 
 /// Runs the propagation of federated objects from `host` to the clusters of `fleet`, forever.
@@ -87,7 +96,7 @@ pub(crate) struct Engine {
 /// `started` becomes true when every federated object of the host has been seen. Other controllers that watch copies of the same
 /// types must not start before: what their watches report first would be news about objects that are not known yet.
 pub async fn run_engine(host: Client, fleet: Fleet, metrics: Metrics, started: watch::Sender<bool>) {
-    let mut fleet_events = fleet.subscribe();
+    let mut fleet_events = fleet.subscribe(|_| true);
     fleet.listed().await;
     let (sender, mut events) = mpsc::unbounded_channel();
     let types = tokio::spawn(watch_types(host.clone(), sender.clone()));
@@ -108,6 +117,8 @@ pub async fn run_engine(host: Client, fleet: Fleet, metrics: Metrics, started: w
         alarms: BTreeSet::new(),
         sequence: 0,
         host_writes: JoinSet::new(),
+        status_writes: 0,
+        status_queue: VecDeque::new(),
     };
     loop {
         let next_alarm = engine.alarms.first().map(|(at, _)| *at);
@@ -219,7 +230,7 @@ impl Engine {
         let stale = old.as_ref().map(decides) != view.as_ref().map(decides);
         for object in self.objects.values_mut() {
             object.stale |= stale;
-            if stale || object.copies.contains_key(name) {
+            if stale || object.copies.contains(name) {
                 self.dirty.insert(object.owner.clone());
             }
         }
@@ -237,7 +248,7 @@ impl Engine {
         }
         *known = state;
         for object in self.objects.values() {
-            if object.type_.target == resource && object.copies.contains_key(&cluster) {
+            if object.type_.target == resource && object.copies.contains(&cluster) {
                 self.dirty.insert(object.owner.clone());
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::ClusterView,
-    engine::host::HostObject,
+    engine::{host::HostObject, ledger::Ledger},
     placement::{Decision, place},
     plan::{Failure, InFlight, Seen, Verdict, Wanted},
     render::{Manifest, ManifestError, ObjectKey, Owner, RetainPath, apply_overrides},
@@ -45,13 +45,15 @@ pub(crate) struct Object {
     pub(crate) spec: Box<str>,
     /// The status as it stands on the host.
     pub(crate) status: FederatedStatus,
-    pub(crate) copies: BTreeMap<Arc<str>, Copy>,
+    pub(crate) copies: Ledger,
     /// `wanted` of the copies has to be worked out anew.
     pub(crate) stale: bool,
     /// The spec can't be used at all.
     pub(crate) spec_error: Option<String>,
     pub(crate) status_due: Option<Instant>,
     pub(crate) status_in_flight: bool,
+    /// The status waits for its turn.
+    pub(crate) status_queued: bool,
 }
 
 /// One copy.
@@ -91,13 +93,9 @@ pub(crate) type Manifests = BTreeMap<Arc<str>, Arc<Manifest>>;
 impl Object {
     /// An object that was just read from the host. The clusters of its status may have copies: they stay in the ledger until
     /// those are confirmed gone. `copies` is what is known already.
-    pub(crate) fn new(
-        seen: HostObject,
-        type_: Arc<FederatedType>,
-        mut copies: BTreeMap<Arc<str>, Copy>,
-    ) -> Self {
+    pub(crate) fn new(seen: HostObject, type_: Arc<FederatedType>, mut copies: Ledger) -> Self {
         for cluster in &seen.status.clusters {
-            copies.entry(cluster.name.as_str().into()).or_default();
+            copies.add(&cluster.name.as_str().into());
         }
         Self {
             owner: seen.owner,
@@ -115,6 +113,7 @@ impl Object {
             spec_error: None,
             status_due: None,
             status_in_flight: false,
+            status_queued: false,
         }
     }
 
@@ -134,11 +133,11 @@ impl Object {
                 Ok(spec) => self.render_all(&spec, clusters, &mut wanted, &mut manifests),
             }
         }
-        for (cluster, copy) in &mut self.copies {
-            copy.wanted = wanted.remove(cluster).unwrap_or(Wanted::Nothing);
+        for cluster in wanted.keys() {
+            self.copies.add(cluster);
         }
-        for (cluster, wanted) in wanted {
-            self.copies.insert(cluster, Copy { wanted, ..Copy::default() });
+        for (cluster, copy) in self.copies.iter_mut() {
+            copy.wanted = wanted.remove(cluster).unwrap_or(Wanted::Nothing);
         }
         manifests
     }
@@ -214,7 +213,7 @@ impl Object {
 
     /// Is nothing under way?
     pub(crate) fn settled(&self) -> bool {
-        !self.copies.values().any(|copy| copy.in_flight.is_some())
+        !self.copies.copies().any(|copy| copy.in_flight.is_some())
     }
 }
 
@@ -285,11 +284,12 @@ mod tests {
             finalizer_in_flight: false,
             spec: spec.to_string().into(),
             status: FederatedStatus::default(),
-            copies: BTreeMap::new(),
+            copies: Ledger::default(),
             stale: true,
             spec_error: None,
             status_due: None,
             status_in_flight: false,
+            status_queued: false,
         }
     }
 
@@ -315,7 +315,7 @@ mod tests {
         let manifests = object.decide(&clusters(&["a", "b", "c"]));
         assert!(Arc::ptr_eq(&manifests["a"], &manifests["b"]));
         assert_ne!(manifests["a"].hash, manifests["c"].hash);
-        assert_eq!(object.copies.len(), 3);
+        assert_eq!(object.copies.copies().count(), 3);
     }
 
     #[test]
@@ -326,9 +326,9 @@ mod tests {
             "overrides": [{"clusterName": "b", "clusterOverrides": [{"path": "/spec/none/0", "value": "c"}]}],
         }));
         object.decide(&clusters(&["a", "b"]));
-        assert!(matches!(object.copies["a"].wanted, Wanted::Copy { .. }));
+        assert!(matches!(object.copies.get("a").unwrap().wanted, Wanted::Copy { .. }));
         assert!(matches!(
-            object.copies["b"].wanted,
+            object.copies.get("b").unwrap().wanted,
             Wanted::Broken { reason: CopyReason::OverrideFailed, .. }
         ));
     }
@@ -337,10 +337,10 @@ mod tests {
     fn an_unreadable_spec_changes_no_copy() {
         let mut object = object(json!({"template": {"spec": {}}, "placement": {"clusterSelector": {}}}));
         object.decide(&clusters(&["a"]));
-        let before = object.copies["a"].wanted.clone();
+        let before = object.copies.get("a").unwrap().wanted.clone();
         object.spec = "{\"placement\": 3}".into();
         object.decide(&clusters(&["a"]));
-        assert_eq!(object.copies["a"].wanted, before);
+        assert_eq!(object.copies.get("a").unwrap().wanted, before);
         assert!(object.spec_error.is_some());
     }
 
@@ -350,7 +350,7 @@ mod tests {
         object.decide(&clusters(&["a"]));
         object.deleting = true;
         object.decide(&clusters(&["a"]));
-        assert_eq!(object.copies["a"].wanted, Wanted::Nothing);
+        assert_eq!(object.copies.get("a").unwrap().wanted, Wanted::Nothing);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::{
     engine::{
-        Engine, Event, STATUS_PATIENCE, announce,
+        DELETION_PATIENCE, Engine, Event, STATUS_PATIENCE, STATUS_WRITES, announce,
         host::{write_finalizers, write_status},
         object::{Copy, Manifests, Object},
     },
@@ -44,6 +44,19 @@ impl Engine {
             }
             self.objects.insert(owner, object);
         }
+        self.report_queued(now);
+    }
+
+    /// Writes statuses whose turn has come. One that has nothing new to say any more takes no turn.
+    fn report_queued(&mut self, now: Instant) {
+        while self.status_writes < STATUS_WRITES
+            && let Some(owner) = self.status_queue.pop_front()
+        {
+            let Some(mut object) = self.objects.remove(&owner) else { continue };
+            object.status_queued = false;
+            self.report(&mut object, now);
+            self.objects.insert(owner, object);
+        }
     }
 
     fn work_on(&mut self, object: &mut Object, now: Instant) {
@@ -52,7 +65,7 @@ impl Engine {
         }
         let manifests = if object.stale { object.decide(&self.clusters) } else { Manifests::new() };
         let has_finalizer = object.has_finalizer();
-        let wants_copies = object.copies.values().any(|copy| matches!(copy.wanted, Wanted::Copy { .. }));
+        let wants_copies = object.copies.copies().any(|copy| matches!(copy.wanted, Wanted::Copy { .. }));
         if wants_copies && !has_finalizer && !object.deleting {
             // Before the first copy: otherwise a deletion now would leave it behind. The manifests are made again afterwards.
             object.stale = true;
@@ -62,7 +75,7 @@ impl Engine {
         }
         self.ensure_watches(object);
         let mut gone = Vec::new();
-        let clusters: Vec<Arc<str>> = object.copies.keys().cloned().collect();
+        let clusters: Vec<Arc<str>> = object.copies.clusters().cloned().collect();
         for cluster in clusters {
             let verdict = self.plan(object, &cluster, now);
             match verdict.step {
@@ -87,12 +100,9 @@ impl Engine {
         for cluster in gone {
             object.copies.remove(&cluster);
         }
-        if object.deleting && object.copies.is_empty() {
-            if has_finalizer {
-                let finalizers =
-                    object.finalizers.iter().filter(|name| *name != FINALIZER).cloned().collect();
-                self.write_finalizers(object, finalizers);
-            }
+        if object.deleting && object.copies.is_empty() && has_finalizer {
+            let finalizers = object.finalizers.iter().filter(|name| *name != FINALIZER).cloned().collect();
+            self.write_finalizers(object, finalizers);
             return;
         }
         self.report(object, now);
@@ -126,7 +136,7 @@ impl Engine {
 
     /// Asks for a watch in every cluster where a copy is wanted or may be.
     fn ensure_watches(&mut self, object: &Object) {
-        for cluster in object.copies.keys() {
+        for cluster in object.copies.clusters() {
             let id = (Arc::clone(cluster), Arc::clone(&object.type_.target));
             if self.watches.contains_key(&id) {
                 continue;
@@ -272,7 +282,8 @@ impl Engine {
                     object.decide(&self.clusters);
                     object.stale = true;
                 }
-                let copy = object.copies.entry(Arc::clone(cluster)).or_default();
+                object.copies.add(cluster);
+                let Some(copy) = object.copies.get(cluster) else { return };
                 let known = copy.seen.as_ref().map_or(0, |seen| seen.resource_version);
                 if observation.resource_version != 0 && observation.resource_version <= known {
                     return;
@@ -298,7 +309,8 @@ impl Engine {
 
     /// Writes the status when it says something new: at once when nothing is under way, else a little later.
     fn report(&mut self, object: &mut Object, now: Instant) {
-        if object.status_in_flight {
+        // Without copies an object that is being deleted has only its finalizer left.
+        if object.status_in_flight || (object.deleting && object.copies.is_empty()) {
             return;
         }
         let verdicts = object
@@ -317,13 +329,21 @@ impl Engine {
             object.status_due = None;
             return;
         }
-        let due = *object.status_due.get_or_insert(now + STATUS_PATIENCE);
+        let patience = if object.deleting { DELETION_PATIENCE } else { STATUS_PATIENCE };
+        let due = *object.status_due.get_or_insert(now + patience);
         if !object.settled() && due > now {
             self.alarms.insert((due, object.owner.clone()));
             return;
         }
+        if self.status_writes >= STATUS_WRITES {
+            if !std::mem::replace(&mut object.status_queued, true) {
+                self.status_queue.push_back(object.owner.clone());
+            }
+            return;
+        }
         object.status_due = None;
         object.status_in_flight = true;
+        self.status_writes += 1;
         self.metrics.wrote_host();
         let (host, type_, owner) = (self.host.clone(), Arc::clone(&object.type_), object.owner.clone());
         let sender = self.sender.clone();
@@ -340,6 +360,7 @@ impl Engine {
         status: FederatedStatus,
         result: Result<(), kube::Error>,
     ) {
+        self.status_writes = self.status_writes.saturating_sub(1);
         let Some(object) = self.objects.get_mut(&owner) else { return };
         object.status_in_flight = false;
         match result {

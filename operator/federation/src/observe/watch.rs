@@ -18,12 +18,15 @@ use std::{
     time::Duration,
 };
 
-/// First wait after a failed watch; doubled up to [`LONGEST_WAIT`].
+/// First wait after a failed watch; doubled up to [`LONGEST_WAIT`] or [`NOT_SERVED_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-/// A member that is back, or a CRD that has appeared, is seen within this time.
+/// A member that is back is seen within this time.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// A type that is not served is asked for again this often: cheap, and soon enough after its CRD is installed.
+/// A type that is not served is asked for again this often: cheap, and soon enough after its CRD is installed. At first it is asked for
+/// as often as after any failure: a server that has just started serves its CRDs only a moment later.
 const NOT_SERVED_WAIT: Duration = Duration::from_secs(5);
+/// Copies in one page of a list: parsed metadata takes far more memory than what is kept of it, and all members list at the same time.
+const PAGE: u32 = 100;
 
 type Known = HashMap<(Arc<str>, Arc<str>), Owner>;
 
@@ -37,7 +40,7 @@ pub(crate) async fn watch_copies(
     events: FleetEvents,
 ) {
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource.api_resource());
-    let config = watcher::Config::default().labels(&format!("{LABEL_MANAGED}=true"));
+    let config = watcher::Config::default().labels(&format!("{LABEL_MANAGED}=true")).page_size(PAGE);
     let mut stream = std::pin::pin!(watcher::watcher(api, config));
     let mut feed = Feed { cluster, resource, events, known: Known::new(), listed: HashSet::new() };
     let mut wait = FIRST_WAIT;
@@ -56,8 +59,9 @@ pub(crate) async fn watch_copies(
                     not_served,
                     message: error.to_string(),
                 });
-                tokio::time::sleep(if not_served { NOT_SERVED_WAIT } else { wait }).await;
-                wait = (wait * 2).min(LONGEST_WAIT);
+                let longest = if not_served { NOT_SERVED_WAIT } else { LONGEST_WAIT };
+                tokio::time::sleep(wait.min(longest)).await;
+                wait = (wait * 2).min(longest);
             }
         }
     }

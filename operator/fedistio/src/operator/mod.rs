@@ -170,7 +170,7 @@ async fn host_client(args: &Args) -> anyhow::Result<Client> {
             .await
             .context("no host cluster: give --kubeconfig, set KUBECONFIG, or run in a pod")?,
     };
-    Ok(Client::try_from(config)?)
+    Ok(fedistio_federation::cluster::connect(config)?)
 }
 
 /// Becomes ready when the process is asked to stop.

@@ -135,7 +135,7 @@ pub fn run(
     options: IstioOptions,
     mut started: watch::Receiver<bool>,
 ) -> impl Future<Output = Result<(), IstioError>> + Send {
-    let mut fleet_events = fleet.subscribe();
+    let mut fleet_events = fleet.subscribe(|owner| &*owner.kind == OWNER_KIND);
     async move {
         fleet.listed().await;
         if started.wait_for(|started| *started).await.is_err() {
