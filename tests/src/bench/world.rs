@@ -9,8 +9,12 @@ use crate::{
     install::{self, Installation, USER, eventually},
 };
 use anyhow::{Context as _, Result, ensure};
+use fedistio_federation::cluster::connect;
 use futures::future::try_join_all;
-use kube::Client;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
 use serde_json::{Value, json};
 use std::{
     collections::VecDeque,
@@ -54,17 +58,18 @@ impl World {
         for cluster in bed.clusters() {
             install::apply(cluster, namespace.clone()).await?;
         }
-        let host = Target::federated("host", bed.host.client());
+        let host = Target::federated("host", bare_client(&bed.host).await?);
+        let clients: Vec<Client> = try_join_all(bed.members.iter().map(bare_client)).await?;
         let targets: Vec<_> = bed
             .members
             .iter()
-            .map(|member| Target::virtual_services(member.name(), member.client()))
+            .zip(&clients)
+            .map(|(member, client)| Target::virtual_services(member.name(), client.clone()))
             .collect();
         for target in targets.iter().chain([&host]) {
             let list = || target.list(kube::api::ListParams::default().limit(1));
             eventually("the CRDs are served", BOUND, list).await?;
         }
-        let clients: Vec<Client> = bed.members.iter().map(Cluster::client).collect();
         Ok(Self {
             sight: Sight::open(&clients),
             host,
@@ -199,6 +204,15 @@ impl World {
         };
         eventually("every status says InSync", BOUND, question).await
     }
+}
+
+/// An administrator's client like the operator's own: one that repeats failed requests by itself would wait for longer and longer while a
+/// member is away, and see late what is measured.
+async fn bare_client(cluster: &Cluster) -> Result<Client> {
+    let kubeconfig = Kubeconfig::from_yaml(cluster.kubeconfig()).context("not a kubeconfig")?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    config.default_retry = false;
+    connect(config).context("no client can be made from the kubeconfig")
 }
 
 /// Bytes as MB (10⁶), exact to a kilobyte.

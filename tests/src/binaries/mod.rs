@@ -7,6 +7,7 @@ mod go;
 mod helm;
 mod istio;
 mod kubernetes;
+mod olm;
 
 use std::path::{Path, PathBuf};
 
@@ -100,6 +101,14 @@ impl Binaries {
     /// Missing Go, or a failed build with the end of its log.
     pub async fn helm(&self) -> Result<PathBuf> {
         helm::get(self).await
+    }
+
+    /// `operator-verify`: OLM's own validation of a bundle's manifests.
+    ///
+    /// # Errors
+    /// Missing Go, or a failed build with the end of its log.
+    pub async fn operator_verify(&self) -> Result<PathBuf> {
+        olm::get(self).await
     }
 }
 

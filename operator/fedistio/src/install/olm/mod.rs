@@ -7,6 +7,7 @@ mod bundle;
 mod catalog;
 mod csv;
 mod examples;
+mod samples;
 
 pub(crate) use bundle::bundle;
 pub(crate) use catalog::catalog;
