@@ -1,6 +1,6 @@
 //! `FederatedIstio`: the Istio control planes of one mesh.
 
-use crate::{Override, Placement, Summary, schema::any_object};
+use crate::{Deletion, Override, Placement, Summary, schema::any_object};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -53,6 +53,9 @@ pub struct FederatedIstioSpec {
     /// What the control planes share as one mesh.
     #[serde(default)]
     pub mesh: MeshSpec,
+    /// How control planes are removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Deletion>,
 }
 
 /// One control plane.
@@ -237,6 +240,8 @@ pub enum ControlPlaneReason {
     WaitingForStage,
     /// A stage before this cluster's, or its own, has stopped.
     RolloutStopped,
+    /// Another `FederatedIstio` has the cluster.
+    ClusterTaken,
     /// The cluster is not registered.
     ClusterNotFound,
     /// The cluster is registered but does not answer.

@@ -52,6 +52,12 @@ pub(crate) fn drift(cluster: &str) -> Announcement {
     Announcement { warning: false, reason: "DriftCorrected".to_owned(), action: "Correct", note }
 }
 
+/// The Event for a copy that is given up.
+pub(crate) fn released(cluster: &str, why: &str) -> Announcement {
+    let note = format!("{cluster}: {why}; what is there stays, and nobody looks after it");
+    Announcement { warning: true, reason: "CopyReleased".to_owned(), action: "Release", note }
+}
+
 impl Announcer {
     pub(crate) fn new(host: Client) -> Self {
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };

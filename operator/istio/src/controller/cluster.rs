@@ -11,7 +11,7 @@ use crate::{
         mesh::{failed, keep},
         plan::{Plan, plan},
     },
-    upgrade::{Facts, Readiness, Step, Workload, WorkloadKind, decide, plan_restarts},
+    upgrade::{Facts, Readiness, Step, Workload, WorkloadKind, decide, phase_of_missing, plan_restarts},
 };
 use fedistio_crds::{
     ClusterControlPlane, ControlPlanePhase as Phase, ControlPlaneReason as Reason, MeshSpec, Override,
@@ -22,6 +22,7 @@ use fedistio_federation::{
     worker::{WriteError, Written},
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, api::ListParams};
 use semver::Version;
 use serde_json::{Value, json};
@@ -37,6 +38,8 @@ const RESTART_BATCH: usize = 5;
 /// Annotation on the pod template of a restarted workload: the revision for which it was restarted. A second patch with the same value
 /// changes nothing, so a restarted operator restarts no workload twice.
 const ANNOTATION_RESTARTED: &str = "fedistio.io/restarted-for-revision";
+/// A release that is made together with the object that names it is there by then.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 /// The CRDs of a large list take their time.
 const CRD_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -96,7 +99,8 @@ impl Driver {
             Some(Err(message)) => return pending(Reason::ClusterNotReady, &message),
             Some(Ok(())) => {}
         }
-        match self.drive_ready(mesh, cluster, &view, &kubernetes, wanted) {
+        let phase = last.filter(|_| same).map(|last| last.phase);
+        match self.drive_ready(mesh, cluster, &view, &kubernetes, wanted, phase) {
             Ok(Some(new)) => new,
             Ok(None) => match last {
                 Some(last) if same => last.clone(),
@@ -104,7 +108,17 @@ impl Driver {
                     keep(cluster, last, Phase::Installing, Reason::Applying, "the charts are being rendered")
                 }
             },
-            Err(problem) => failed(cluster, last, &problem),
+            Err(problem) => {
+                let since =
+                    last.filter(|_| same).and_then(|last| last.start_time.as_ref()).map(|time| time.0);
+                match patience(&problem, since, Timestamp::now()) {
+                    Some(wait) => {
+                        self.wake_in(mesh, wait);
+                        keep(cluster, last, Phase::Pending, problem.reason, &problem.message)
+                    }
+                    None => failed(cluster, last, &problem),
+                }
+            }
         }
     }
 
@@ -116,6 +130,7 @@ impl Driver {
         view: &fedistio_federation::cluster::ClusterView,
         kubernetes: &Version,
         wanted: &Wanted,
+        phase: Option<Phase>,
     ) -> Result<Option<ClusterControlPlane>, Problem> {
         let template = resolve(&wanted.template, &wanted.overrides, view)?;
         let release = self
@@ -164,6 +179,7 @@ impl Driver {
             tag: tag.as_deref(),
             proxies: proxies.as_ref(),
             restart_workloads: template.upgrade.restart_workloads,
+            phase,
         };
         let Decided { mut step, plan } = choose(state, &owner, &facts, &current, &moved);
         let keys = plan.apply.iter().map(|manifest| &manifest.key).chain(&plan.delete);
@@ -355,10 +371,21 @@ fn choose(
         .collect();
     let plan = plan(chosen, |manifest| state.seen(owner, manifest), established, surplus);
     if !plan.missing.is_empty() && matches!(step.phase, Phase::Healthy | Phase::RemovingOldRevision) {
-        (step.phase, step.reason) = (Phase::Installing, Reason::Applying);
+        (step.phase, step.reason) = (phase_of_missing(facts), Reason::Applying);
         step.message.clone_from(&plan.missing);
     }
     Decided { step, plan }
+}
+
+/// How much longer a problem is a wait. Who makes a `FederatedIstio` and its `IstioRelease` at once makes one of them first: a version that the
+/// catalogue lacks is looked for a moment before it fails its stage.
+fn patience(problem: &Problem, since: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
+    if problem.reason != Reason::UnknownVersion {
+        return None;
+    }
+    let waited = since
+        .map_or(Duration::ZERO, |since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
+    RELEASE_PATIENCE.checked_sub(waited).filter(|wait| !wait.is_zero())
 }
 
 /// The version that serves the cluster now: that of the tag, else the newest.
@@ -425,5 +452,20 @@ fn workload_key(workload: &Workload) -> ObjectKey {
         }),
         namespace: workload.namespace.as_str().into(),
         name: workload.name.as_str().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_version_is_waited_for_and_nothing_else_is() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let unknown = Problem::new(Reason::UnknownVersion, "x");
+        assert_eq!(patience(&unknown, None, at(100)), Some(RELEASE_PATIENCE));
+        assert_eq!(patience(&unknown, Some(at(100)), at(103)), Some(Duration::from_secs(7)));
+        assert_eq!(patience(&unknown, Some(at(100)), at(110)), None);
+        assert_eq!(patience(&Problem::new(Reason::RenderFailed, "x"), None, at(100)), None);
     }
 }

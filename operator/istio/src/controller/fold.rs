@@ -58,8 +58,9 @@ pub(crate) fn health(entry: &ClusterControlPlane) -> Health {
             None => Health::Progressing,
         },
         (_, Reason::RestartNeeded) => Health::Waiting(entry.message.clone()),
-        // Said by the rollout itself: it must be able to take it back.
-        (_, Reason::ProgressDeadlineExceeded) => Health::Progressing,
+        // The first is said by the rollout itself, which must be able to take it back. The second is tried again, and mostly not the
+        // spec's fault: it has until the stage's deadline.
+        (_, Reason::ProgressDeadlineExceeded | Reason::ChartUnavailable) => Health::Progressing,
         (Phase::Failed, _) => Health::Failed(entry.message.clone()),
         _ => Health::Progressing,
     }
@@ -239,6 +240,7 @@ mod tests {
             health(&entry("a", Phase::Failed, Reason::ProgressDeadlineExceeded, "")),
             Health::Progressing
         );
+        assert_eq!(health(&entry("a", Phase::Failed, Reason::ChartUnavailable, "")), Health::Progressing);
         assert!(matches!(health(&entry("a", Phase::Failed, Reason::RenderFailed, "x")), Health::Failed(_)));
         assert!(matches!(
             health(&entry("a", Phase::MovingWorkloads, Reason::RestartNeeded, "x")),

@@ -4,6 +4,7 @@ use crate::{
     control_plane::owner,
     controller::{
         Driver,
+        claims::{Claim, holder},
         cluster::Wanted,
         desired::Problem,
         fold::{Fold, entry, fold, health, set_times},
@@ -12,10 +13,11 @@ use crate::{
     },
 };
 use fedistio_crds::{
-    ClusterControlPlane, ControlPlanePhase as Phase, ControlPlaneReason as Reason, FINALIZER, FederatedIstio,
-    FederatedIstioStatus,
+    ClusterControlPlane, ControlPlanePhase as Phase, ControlPlaneReason as Reason, Deletion, FINALIZER,
+    FederatedIstio, FederatedIstioStatus,
 };
 use fedistio_federation::{
+    cluster::ClusterView,
     placement::{Decision, place},
     revision::RevisionStore,
     rollout::{Assignment, RolloutCluster, RolloutDecision, RolloutInput, decide},
@@ -39,6 +41,11 @@ fn revision_data(object: &FederatedIstio) -> Value {
 /// The last entry of a cluster.
 fn before<'a>(status: &'a FederatedIstioStatus, name: &str) -> Option<&'a ClusterControlPlane> {
     status.clusters.iter().find(|entry| entry.name == name)
+}
+
+/// Does an entry say that the control plane has come to the cluster?
+fn holds(entry: &ClusterControlPlane) -> bool {
+    !entry.spec_revision.is_empty()
 }
 
 impl Driver {
@@ -81,10 +88,11 @@ impl Driver {
         }
         let views = self.fleet.views();
         let placement = place(&object.spec.placement, &views);
+        let taken = self.taken(name, object, &placement, &views);
         let mut clusters = BTreeMap::new();
         for (cluster, decision) in &placement {
             self.ensure_member(cluster);
-            if *decision != Decision::Placed {
+            if *decision != Decision::Placed || taken.contains_key(cluster) {
                 continue;
             }
             let last = before(status, cluster);
@@ -111,6 +119,13 @@ impl Driver {
         for (cluster, placed) in &placement {
             let last = before(status, cluster);
             let mut new = match (placed, decision.assignments.get(cluster)) {
+                (Decision::Placed, _) if taken.contains_key(cluster) => {
+                    let holder = taken.get(cluster).map_or("", String::as_str);
+                    let message = format!(
+                        "the FederatedIstio {holder} has this cluster; take it out of the placement of one of the two"
+                    );
+                    entry(cluster, Phase::Failed, Reason::ClusterTaken, message)
+                }
                 (Decision::Placed, Some(assignment)) => self.drive_cluster(name, cluster, assignment, last),
                 (Decision::NotRegistered, _) => entry(
                     cluster,
@@ -127,10 +142,11 @@ impl Driver {
             set_times(&mut new, last, now);
             entries.push(new);
         }
+        let deletion = object.spec.deletion.clone().unwrap_or_default();
         // Clusters that the placement no longer selects keep their entry until nothing is left there.
         for last in status.clusters.iter().filter(|last| !placement.contains_key(&last.name)) {
             if views.contains_key(&last.name)
-                && let Some(mut new) = self.remove_cluster(name, last)
+                && let Some(mut new) = self.remove_cluster(name, last, &deletion, now)
             {
                 set_times(&mut new, Some(last), now);
                 entries.push(new);
@@ -139,6 +155,45 @@ impl Driver {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         self.report(name, object, status, entries, Some((&decision, &target)), None).await?;
         self.prune_revisions(name, &target).await
+    }
+
+    /// Clusters of `placement` that another `FederatedIstio` has, with its name.
+    fn taken(
+        &self,
+        name: &str,
+        object: &FederatedIstio,
+        placement: &BTreeMap<String, Decision>,
+        views: &BTreeMap<String, ClusterView>,
+    ) -> BTreeMap<String, String> {
+        let created =
+            |object: &FederatedIstio| object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let others: Vec<_> = self
+            .meshes
+            .iter()
+            .filter(|(other, _)| *other != name)
+            .map(|(other, mesh)| {
+                let going = mesh.object.metadata.deletion_timestamp.is_some();
+                let placed = if going { BTreeMap::new() } else { place(&mesh.object.spec.placement, views) };
+                (other, mesh, placed)
+            })
+            .collect();
+        let mut taken = BTreeMap::new();
+        for cluster in
+            placement.iter().filter(|(_, decision)| **decision == Decision::Placed).map(|(name, _)| name)
+        {
+            let own = self.meshes.get(name).and_then(|mesh| before(&mesh.status, cluster));
+            let own = Claim { mesh: name, created: created(object), holds: own.is_some_and(holds) };
+            let rivals = others.iter().filter_map(|(other, mesh, placed)| {
+                let held = before(&mesh.status, cluster).is_some_and(holds);
+                let selected = placed.get(cluster) == Some(&Decision::Placed);
+                let created = created(&mesh.object);
+                (held || selected).then_some(Claim { mesh: other, created, holds: held })
+            });
+            if let Some(holder) = holder(rivals.chain([own])).filter(|holder| *holder != name) {
+                taken.insert(cluster.clone(), holder.to_owned());
+            }
+        }
+        taken
     }
 
     fn drive_cluster(
@@ -243,8 +298,15 @@ impl Driver {
         Ok(())
     }
 
-    /// Deletes what belongs to `mesh` in a cluster, last wave first. Nothing when nothing is left.
-    fn remove_cluster(&mut self, mesh: &str, last: &ClusterControlPlane) -> Option<ClusterControlPlane> {
+    /// Deletes what belongs to `mesh` in a cluster, last wave first. Nothing when nothing is left, or when the cluster has not answered for
+    /// as long as `deletion` says.
+    fn remove_cluster(
+        &mut self,
+        mesh: &str,
+        last: &ClusterControlPlane,
+        deletion: &Deletion,
+        now: Timestamp,
+    ) -> Option<ClusterControlPlane> {
         self.ensure_member(&last.name);
         let removing = |message: String| {
             Some(ClusterControlPlane {
@@ -254,7 +316,26 @@ impl Driver {
         };
         let view = self.fleet.view(&last.name);
         if let Some(view) = view.filter(|view| !view.ready) {
-            return removing(format!("waiting for the cluster: {}", view.not_ready_message));
+            let since = Some(last).filter(|last| last.phase == Phase::Removing);
+            let since = since.and_then(|last| last.last_transition_time.as_ref()).map(|time| time.0);
+            let patience = deletion.patience(since, now);
+            if patience == Some(Duration::ZERO) {
+                tracing::warn!(mesh, cluster = %last.name, reason = %view.not_ready_message, "the control plane is given up");
+                let note = format!(
+                    "{}: {}; what is there stays, and nobody looks after it",
+                    last.name, view.not_ready_message
+                );
+                self.warn(mesh, "ControlPlaneReleased", "Release", note);
+                return None;
+            }
+            let given_up = match patience {
+                Some(wait) => {
+                    self.wake_in(mesh, wait);
+                    "; given up after spec.deletion.unreachableTimeout"
+                }
+                None => "; `fedistio unjoin --force` gives it up",
+            };
+            return removing(format!("waiting for the cluster: {}{given_up}", view.not_ready_message));
         }
         let owner = owner(mesh);
         let Some(state) = self.members.get(&last.name) else {
@@ -287,10 +368,11 @@ impl Driver {
             return Ok(());
         }
         let now = Timestamp::now();
+        let deletion = object.spec.deletion.clone().unwrap_or_default();
         let views = self.fleet.views();
         let mut entries = Vec::new();
         for last in status.clusters.iter().filter(|last| views.contains_key(&last.name)) {
-            if let Some(mut new) = self.remove_cluster(name, last) {
+            if let Some(mut new) = self.remove_cluster(name, last, &deletion, now) {
                 set_times(&mut new, Some(last), now);
                 entries.push(new);
             }
@@ -307,7 +389,10 @@ impl Driver {
 
     /// Sets an alarm at a time of the wall clock.
     fn wake_at(&mut self, name: &str, at: Timestamp, now: Timestamp) {
-        let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+        self.wake_in(name, Duration::try_from(at.duration_since(now)).unwrap_or_default());
+    }
+
+    pub(super) fn wake_in(&mut self, name: &str, wait: Duration) {
         // A little later, so that the time has come for certain. One alarm a second is enough for any number of passes.
         let at = Instant::now() + wait + Duration::from_millis(100);
         let soon = self

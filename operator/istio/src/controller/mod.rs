@@ -1,6 +1,7 @@
 //! The driver: watches `FederatedIstio`s on the host and the control planes in the members, and lets the members' workers do what the
 //! pure modules decide. It takes events one after the other and never waits for a member.
 
+mod claims;
 mod cluster;
 mod desired;
 mod feeds;
@@ -18,7 +19,7 @@ use crate::{
 };
 use desired::{Problem, Renders};
 use fedistio_crds::{
-    FederatedIstio, FederatedIstioStatus, IstioRelease, IstioReleaseSpec, RolloutStrategy,
+    FIELD_MANAGER, FederatedIstio, FederatedIstioStatus, IstioRelease, IstioReleaseSpec, RolloutStrategy,
     RolloutStrategySpec,
 };
 use fedistio_federation::{
@@ -28,7 +29,14 @@ use fedistio_federation::{
     revision::RevisionStore,
 };
 use feeds::{Istiod, Name, watch_istiods, watch_proxies};
-use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
+use kube::{
+    Api, Client, Resource as _,
+    core::DeserializeGuard,
+    runtime::{
+        events::{Event as HostEvent, EventType, Recorder, Reporter},
+        watcher,
+    },
+};
 use members::MemberState;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -105,6 +113,7 @@ pub(crate) struct Mesh {
 /// State of the driver.
 pub(crate) struct Driver {
     host: Client,
+    recorder: Recorder,
     fleet: Fleet,
     events: mpsc::UnboundedSender<Event>,
     tasks: JoinSet<()>,
@@ -180,7 +189,9 @@ impl Driver {
     ) -> Result<Self, IstioError> {
         let builtin = Catalogue::builtin()?;
         let charts = Arc::new(Charts::new(options.cache_dir));
+        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         Ok(Self {
+            recorder: Recorder::new(host.clone(), reporter),
             host,
             fleet,
             tasks: JoinSet::new(),
@@ -336,9 +347,6 @@ impl Driver {
                 self.members.remove(&*cluster);
             }
             FleetEvent::Observed { cluster, key, owner, observation } => {
-                if &*owner.kind != OWNER_KIND {
-                    return;
-                }
                 self.state(&cluster).observe(owner, key, observation);
             }
             FleetEvent::Synced { cluster, resource } => self.state(&cluster).synced(resource),
@@ -403,6 +411,24 @@ impl Driver {
         for name in std::mem::take(&mut self.dirty) {
             self.reconcile(&name).await;
         }
+    }
+
+    /// Publishes a warning about a mesh in the background. A lost one is no more than a lost one: the log says the same.
+    fn warn(&mut self, mesh: &str, reason: &str, action: &str, note: String) {
+        let Some(object) = self.meshes.get(mesh).map(|mesh| mesh.object.object_ref(&())) else { return };
+        let event = HostEvent {
+            type_: EventType::Warning,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        let recorder = self.recorder.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = recorder.publish(&event, &object).await {
+                tracing::debug!(%error, "an Event can't be written");
+            }
+        });
     }
 
     /// Is the driver so young that what it has not seen yet says nothing?

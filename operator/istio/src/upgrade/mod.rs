@@ -26,6 +26,21 @@ pub struct Facts<'a> {
     pub proxies: Option<&'a BTreeMap<String, u32>>,
     /// Is the operator asked to restart workloads?
     pub restart_workloads: bool,
+    /// The phase that was said last of this spec. Nothing is decided by it; it gives a missing object its place in the story.
+    pub phase: Option<Phase>,
+}
+
+/// The phase of a cluster in which objects are missing: what comes with the tag belongs to its move, and a new cluster or one in which
+/// somebody has deleted something is being installed.
+pub fn phase_of_missing(facts: &Facts<'_>) -> Phase {
+    let moved =
+        facts.tag == Some(facts.wanted) && facts.installed.get(facts.wanted) == Some(&Readiness::Ready);
+    match facts.phase {
+        Some(phase @ (Phase::MovingTag | Phase::MovingWorkloads | Phase::RemovingOldRevision)) if moved => {
+            phase
+        }
+        _ => Phase::Installing,
+    }
 }
 
 /// What to do with one cluster.
@@ -64,7 +79,7 @@ pub fn decide(facts: &Facts<'_>, applied: Result<(), &str>) -> Step {
         restart: BTreeSet::new(),
     };
     if let Err(missing) = applied {
-        return step(Phase::Installing, Reason::Applying, missing.to_owned());
+        return step(phase_of_missing(facts), Reason::Applying, missing.to_owned());
     }
     match facts.installed.get(facts.wanted) {
         Some(Readiness::Ready) => {}

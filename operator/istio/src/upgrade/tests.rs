@@ -140,6 +140,7 @@ fn an_upgrade_goes_through_its_phases_in_order() {
             tag: row.tag,
             proxies: proxies.as_ref(),
             restart_workloads: row.restart,
+            phase: None,
         };
         let step = decide(&facts, if row.applied { Ok(()) } else { Err("2 objects are missing") });
         let kept: BTreeSet<String> = row.expected.3.iter().map(|name| (*name).to_owned()).collect();
@@ -162,6 +163,7 @@ fn setting_the_version_back_moves_the_tag_back_and_removes_the_new_one() {
         tag: Some(NEW),
         proxies: Some(&both),
         restart_workloads: true,
+        phase: None,
     };
     assert_eq!(decide(&facts, Ok(())).tag.as_deref(), Some(OLD));
     let facts = Facts { tag: Some(OLD), ..facts };
@@ -191,7 +193,7 @@ proptest! {
         applied: bool,
     ) {
         let facts = Facts {
-            wanted: &wanted, installed: &installed, tag: tag.as_deref(), proxies: counts.as_ref(), restart_workloads: restart,
+            wanted: &wanted, installed: &installed, tag: tag.as_deref(), proxies: counts.as_ref(), restart_workloads: restart, phase: None,
         };
         let step = decide(&facts, if applied { Ok(()) } else { Err("missing") });
         if step.tag != tag {
@@ -211,4 +213,24 @@ proptest! {
         }
         prop_assert!(restart || step.restart.is_empty());
     }
+}
+
+#[test]
+fn what_comes_with_the_tag_belongs_to_its_move() {
+    let ready = installed(&[(OLD, true), (NEW, true)]);
+    let facts = |tag, phase| Facts {
+        wanted: NEW,
+        installed: &ready,
+        tag: Some(tag),
+        proxies: None,
+        restart_workloads: true,
+        phase,
+    };
+    let phase = |tag, phase| decide(&facts(tag, phase), Err("2 objects are missing")).phase;
+    for before in [Phase::MovingTag, Phase::MovingWorkloads, Phase::RemovingOldRevision] {
+        assert_eq!(phase(NEW, Some(before)), before);
+        assert_eq!(phase(OLD, Some(before)), Phase::Installing);
+    }
+    assert_eq!(phase(NEW, Some(Phase::Healthy)), Phase::Installing);
+    assert_eq!(phase(NEW, None), Phase::Installing);
 }
