@@ -2,7 +2,10 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use anyhow::{Result, ensure};
-use fedistio_tests::{Cluster, install::eventually};
+use fedistio_tests::{
+    BedBuilder, Cluster, Operator, TestBed,
+    install::{self, Installation, eventually},
+};
 use kube::{
     Api,
     api::DynamicObject,
@@ -19,6 +22,57 @@ pub(crate) const QUIET: Duration = Duration::from_secs(3);
 pub(crate) const TYPES: &str = "types.fedistio.io/v1alpha1";
 /// API version of the hand-written kinds.
 pub(crate) const FEDISTIO: &str = "fedistio.io/v1alpha1";
+
+/// A bed with an installed operator. The scenarios of a file share one, and run in order.
+pub(crate) struct World {
+    pub(crate) bed: TestBed,
+    pub(crate) installation: Installation,
+    /// None while a scenario has stopped it.
+    pub(crate) operator: Option<Operator>,
+}
+
+impl World {
+    /// Starts the clusters and the operator; no member is joined yet.
+    pub(crate) async fn start(bed: BedBuilder) -> Result<Self> {
+        let bed = bed.build().await?;
+        let installation = Installation::install(&bed).await?;
+        let operator = installation.start().await?;
+        Ok(Self { bed, installation, operator: Some(operator) })
+    }
+
+    /// Joins the first `count` members, the first of them as `env=canary`, the others as `env=prod`.
+    pub(crate) async fn join(&self, count: usize) -> Result<()> {
+        for (number, member) in self.bed.members.iter().take(count).enumerate() {
+            let env = if number == 0 { "canary" } else { "prod" };
+            install::join(&self.bed, member, &format!("env={env}")).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the result on, and shows the end of the operator's log where it is an error.
+    pub(crate) fn explain(&self, result: Result<()>) -> Result<()> {
+        if let (Err(_), Some(operator)) = (&result, &self.operator) {
+            eprintln!("the operator's log ends with\n{}", operator.log_tail(80));
+        }
+        result
+    }
+}
+
+/// Runs scenarios of a world, one after the other; an error says in which it was.
+macro_rules! scenarios {
+    ($world:expr; $($scenario:path),+ $(,)?) => {{
+        async fn run(world: &mut World) -> Result<()> {
+            $(
+                eprintln!("scenario {}", stringify!($scenario));
+                Box::pin($scenario(world)).await.context(stringify!($scenario))?;
+            )+
+            Ok(())
+        }
+        let result = run($world).await;
+        $world.explain(result)
+    }};
+}
+pub(crate) use scenarios;
 
 /// The API of a kind; an empty namespace means objects of the cluster. The plural is guessed from the kind.
 pub(crate) fn api(cluster: &Cluster, api_version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {

@@ -326,6 +326,10 @@ impl Driver {
                     last.name, view.not_ready_message
                 );
                 self.warn(mesh, "ControlPlaneReleased", "Release", note);
+                if let Some(state) = self.members.get(&last.name) {
+                    let copies = state.copies(&owner(mesh)).map(|(key, _)| key);
+                    copies.for_each(|key| state.member.iter().for_each(|member| member.cancel(key)));
+                }
                 return None;
             }
             let given_up = match patience {
