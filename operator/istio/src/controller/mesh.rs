@@ -326,9 +326,11 @@ impl Driver {
                     last.name, view.not_ready_message
                 );
                 self.warn(mesh, "ControlPlaneReleased", "Release", note);
+                let owner = owner(mesh);
                 if let Some(state) = self.members.get(&last.name) {
-                    let copies = state.copies(&owner(mesh)).map(|(key, _)| key);
-                    copies.for_each(|key| state.member.iter().for_each(|member| member.cancel(key)));
+                    for (key, _) in state.copies(&owner) {
+                        state.member.iter().for_each(|member| member.cancel(key));
+                    }
                 }
                 return None;
             }
