@@ -56,10 +56,8 @@ pub(crate) async fn a_member_that_is_away_is_given_up_when_the_user_says_so(worl
     second.start().await?;
     // What was given up stays, also when the member is back.
     tokio::time::sleep(QUIET).await;
-    api(second, "v1", "ConfigMap", "bookinfo")
-        .get("given-up")
-        .await
-        .context("a copy that was given up is gone")?;
+    let copies = api(second, "v1", "ConfigMap", "bookinfo");
+    copies.delete("given-up", &DeleteParams::default()).await.context("a copy that was given up is gone")?;
     Ok(())
 }
 
