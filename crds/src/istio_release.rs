@@ -39,6 +39,51 @@ pub struct IstioReleaseSpec {
     /// Minor versions from which an upgrade by revision may come, for example `["1.28", "1.27"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub predecessors: Vec<String>,
+    /// Images of the release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+    /// The version in which the release's CRDs store their objects, by group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub storage_versions: Vec<StorageVersion>,
+    /// Values of the charts that are deprecated: they still work, and the status warns of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deprecated_values: Vec<DeprecatedValue>,
+    /// Values with which the charts refuse to be rendered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed_values: Vec<String>,
+}
+
+/// The version in which objects are stored in etcd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StorageVersion {
+    /// API group, for example `networking.istio.io`.
+    pub group: String,
+    /// The kind; without it, every kind of the group that has no entry of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The version, for example `v1`.
+    pub version: String,
+}
+
+/// A value that is going away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeprecatedValue {
+    /// Path of the value, for example `global.proxy.accessLogFile`.
+    pub path: String,
+    /// The value to set instead, where one takes its place.
+    #[serde(rename = "use", default, skip_serializing_if = "Option::is_none")]
+    pub replacement: Option<String>,
+}
+
+impl IstioReleaseSpec {
+    /// The version in which the release stores objects of a kind, where that is known.
+    pub fn storage_version(&self, group: &str, kind: &str) -> Option<&str> {
+        let of_group = || self.storage_versions.iter().filter(|entry| entry.group == group);
+        let own = of_group().find(|entry| entry.kind.as_deref() == Some(kind));
+        own.or_else(|| of_group().find(|entry| entry.kind.is_none())).map(|entry| entry.version.as_str())
+    }
 }
 
 /// First and last supported minor version of Kubernetes, both included.

@@ -41,7 +41,9 @@ pub use federated_type_config::{
     FederatedTypeConfig, FederatedTypeConfigSpec, FederatedTypeConfigStatus, Propagation, ResourceScope,
     ResourceType,
 };
-pub use istio_release::{ChartReference, IstioRelease, IstioReleaseSpec, KubernetesRange};
+pub use istio_release::{
+    ChartReference, DeprecatedValue, IstioRelease, IstioReleaseSpec, KubernetesRange, StorageVersion,
+};
 pub use member_cluster::{
     ClusterAccess, KubeconfigAccess, MemberCluster, MemberClusterSpec, MemberClusterStatus,
     SecretKeyReference,

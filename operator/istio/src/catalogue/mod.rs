@@ -12,11 +12,19 @@ use semver::Version;
 use std::collections::BTreeMap;
 
 /// The built-in entries, one text each.
-const BUILTIN: [&str; 4] = [
+const BUILTIN: [&str; 12] = [
     include_str!("../../../../bundles/1.24.0.yaml"),
+    include_str!("../../../../bundles/1.25.0.yaml"),
     include_str!("../../../../bundles/1.26.0.yaml"),
+    include_str!("../../../../bundles/1.27.0.yaml"),
+    include_str!("../../../../bundles/1.28.0.yaml"),
     include_str!("../../../../bundles/1.28.2.yaml"),
+    include_str!("../../../../bundles/1.28.6.yaml"),
+    include_str!("../../../../bundles/1.29.0.yaml"),
     include_str!("../../../../bundles/1.29.1.yaml"),
+    include_str!("../../../../bundles/1.29.2.yaml"),
+    include_str!("../../../../bundles/1.30.0.yaml"),
+    include_str!("../../../../bundles/1.31.0-rc.0.yaml"),
 ];
 
 /// One release of the catalogue.
@@ -155,11 +163,26 @@ mod tests {
         assert_eq!(catalogue.iter().count(), BUILTIN.len());
         for release in catalogue.iter() {
             for chart in ["base", "istiod", "cni", "ztunnel", "gateway"] {
-                assert_eq!(release.chart(chart).unwrap().sources.len(), 2, "{} {chart}", release.version);
+                let sources = &release.chart(chart).unwrap().sources;
+                assert!(sources.len() >= 2, "{} {chart}", release.version);
+                // OCI first, the classic repository last.
+                assert!(
+                    sources[0].starts_with("oci://") && sources[sources.len() - 1].starts_with("https://")
+                );
             }
             let range = release.spec.kubernetes.as_ref().unwrap();
-            assert!(check_kubernetes(release, &Version::new(1, 30, 0)).is_ok() || range.min == "1.31");
+            let minor = |text: &str| text.strip_prefix("1.").unwrap().parse::<u64>().unwrap();
+            assert!(check_kubernetes(release, &Version::new(1, minor(&range.min), 0)).is_ok());
+            assert!(check_kubernetes(release, &Version::new(1, minor(&range.max) + 1, 0)).is_err());
             assert_eq!(release.spec.predecessors.len(), 2);
+            let tag = format!(":{}", release.version);
+            assert!(
+                release.spec.images.len() == 4
+                    && release.spec.images.iter().all(|image| image.ends_with(&tag))
+            );
+            assert_eq!(release.spec.storage_version("networking.istio.io", "EnvoyFilter"), Some("v1alpha3"));
+            assert!(release.spec.storage_version("security.istio.io", "PeerAuthentication").is_some());
+            assert_eq!(release.spec.storage_version("other.example", "X"), None);
         }
     }
 
@@ -168,7 +191,7 @@ mod tests {
         let catalogue = Catalogue::builtin().unwrap();
         for version in ["1.99.0", "latest", ""] {
             let message = catalogue.get(version).unwrap_err().to_string();
-            assert!(message.contains("1.24.0, 1.26.0, 1.28.2, 1.29.1"), "{message}");
+            assert!(message.contains("1.24.0, 1.25.0, 1.26.0"), "{message}");
         }
         assert!(catalogue.get("v1.29.1").is_ok());
     }
