@@ -16,7 +16,7 @@ use crate::{
     control_plane::OWNER_KIND,
     upgrade::{Proxy, Workload},
 };
-use desired::{Problem, Renders};
+use desired::{Problem, Rendered, Renders};
 use fedistio_crds::{
     FederatedIstio, FederatedIstioStatus, IstioRelease, IstioReleaseSpec, RolloutStrategy,
     RolloutStrategySpec,
@@ -24,7 +24,7 @@ use fedistio_crds::{
 use fedistio_federation::{
     cluster::{Fleet, FleetEvent},
     observe::Observation,
-    render::{Manifest, ObjectKey, Owner},
+    render::{ObjectKey, Owner},
     revision::RevisionStore,
 };
 use feeds::{Istiod, Name, watch_istiods, watch_proxies};
@@ -72,7 +72,7 @@ pub(crate) enum Event {
     Strategy(Option<(Name, Option<RolloutStrategySpec>)>),
     Istiod(Arc<str>, Option<(Name, Option<Istiod>)>),
     Proxy(Arc<str>, Option<(Name, Option<Proxy>)>),
-    Rendered(String, Result<Vec<Arc<Manifest>>, Problem>),
+    Rendered(String, Result<Rendered, Problem>),
     Written { cluster: Arc<str>, owner: Owner, key: ObjectKey, hash: Option<u64>, outcome: Outcome },
     CrdsChecked { cluster: Arc<str>, fingerprint: u64, result: Result<(), String> },
     Restarted { cluster: Arc<str>, workload: Workload, revision: String, error: String },
