@@ -3,8 +3,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use fedistio_tests::{
-    Cluster, Operator, TestBed,
-    install::{self, Installation, USER, eventually},
+    Cluster, TestBed,
+    install::{self, USER, eventually},
 };
 use kube::{
     Api,
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 mod common;
-use common::{FEDISTIO, SOON, api, entry, gone, wait_status};
+use common::{FEDISTIO, SOON, World, api, entry, gone, scenarios, wait_status};
 
 /// A control plane of a slow machine: charts, CRDs, istiod's start, its certificates.
 const INSTALLED: Duration = Duration::from_mins(3);
@@ -27,45 +27,26 @@ const OLD: &str = "1.28.2";
 const NEW: &str = "1.29.1";
 const NAMESPACE: &str = "istio-system";
 
-struct World {
-    bed: TestBed,
-    installation: Installation,
-    operator: Option<Operator>,
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn control_planes_on_real_clusters() -> Result<()> {
     let bed = TestBed::builder().members(2).istio([OLD, NEW]).build().await?;
-    let installation = Installation::install(&bed).await?;
-    let operator = installation.start().await?;
-    for (member, env) in bed.members.iter().zip(["canary", "prod"]) {
-        install::join(&bed, member, &format!("env={env}")).await?;
-    }
-    let mut world = World { bed, installation, operator: Some(operator) };
-    let result = scenarios(&mut world).await;
-    if let (Err(_), Some(operator)) = (&result, &world.operator) {
-        eprintln!("the operator's log ends with\n{}", operator.log_tail(80));
-    }
-    result
+    let mut world = World::start(bed, &["canary", "prod"]).await?;
+    let result = in_order(&mut world).await;
+    world.explain(result)
 }
 
-async fn scenarios(world: &mut World) -> Result<()> {
-    macro_rules! scenario {
-        ($name:ident) => {{
-            eprintln!("scenario {}", stringify!($name));
-            Box::pin($name(world)).await.context(stringify!($name))?;
-        }};
+async fn in_order(world: &mut World) -> Result<()> {
+    scenarios! { world:
+        bad_input_has_its_reason_and_stops_nothing_else,
+        one_resource_installs_every_cluster,
+        sidecars_come_from_the_installed_revision,
+        an_idle_minute_and_a_restart_write_nothing,
+        drift_of_a_control_plane_is_put_right,
+        a_new_version_that_is_not_ready_in_time_stops_the_stage,
+        going_back_leaves_the_old_version_alone_and_healthy,
+        a_live_upgrade_goes_canary_first_and_takes_the_workloads_along,
+        removing_the_resource_removes_the_control_planes,
     }
-    scenario!(bad_input_has_its_reason_and_stops_nothing_else);
-    scenario!(one_resource_installs_every_cluster);
-    scenario!(sidecars_come_from_the_installed_revision);
-    scenario!(an_idle_minute_and_a_restart_write_nothing);
-    scenario!(drift_of_a_control_plane_is_put_right);
-    scenario!(a_new_version_that_is_not_ready_in_time_stops_the_stage);
-    scenario!(going_back_leaves_the_old_version_alone_and_healthy);
-    scenario!(a_live_upgrade_goes_canary_first_and_takes_the_workloads_along);
-    scenario!(removing_the_resource_removes_the_control_planes);
-    Ok(())
 }
 
 fn meshes(world: &World) -> Api<DynamicObject> {
@@ -178,12 +159,7 @@ async fn one_resource_installs_every_cluster(world: &mut World) -> Result<()> {
         })
         .await?;
     }
-    let table = install::fedistio_ok(&[
-        "status",
-        "--kubeconfig",
-        &world.bed.host.kubeconfig_path().display().to_string(),
-    ])
-    .await?;
+    let table = install::fedistio_ok(&["status", "--kubeconfig", &world.host_kubeconfig()]).await?;
     assert!(table.contains("member1") && table.contains(OLD), "{table}");
     Ok(())
 }
@@ -228,10 +204,7 @@ async fn an_idle_minute_and_a_restart_write_nothing(world: &mut World) -> Result
     tokio::time::sleep(Duration::from_secs(10)).await;
     let marks: Vec<_> = world.bed.members.iter().map(Cluster::audit_mark).collect::<Result<_>>()?;
     tokio::time::sleep(IDLE).await;
-    if let Some(operator) = world.operator.take() {
-        operator.stop().await?;
-    }
-    world.operator = Some(world.installation.start().await?);
+    world.restart().await?;
     wait_status(&meshes(world), "mesh", "still healthy", SOON, healthy_on(OLD)).await?;
     tokio::time::sleep(Duration::from_secs(15)).await;
     for (member, mark) in world.bed.members.iter().zip(marks) {

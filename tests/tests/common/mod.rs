@@ -2,10 +2,13 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use anyhow::{Result, ensure};
-use fedistio_tests::{Cluster, install::eventually};
+use fedistio_tests::{
+    Cluster, Operator, TestBed,
+    install::{self, Installation, eventually},
+};
 use kube::{
     Api,
-    api::DynamicObject,
+    api::{DynamicObject, ListParams},
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::Value;
@@ -19,6 +22,59 @@ pub(crate) const QUIET: Duration = Duration::from_secs(3);
 pub(crate) const TYPES: &str = "types.fedistio.io/v1alpha1";
 /// API version of the hand-written kinds.
 pub(crate) const FEDISTIO: &str = "fedistio.io/v1alpha1";
+
+/// Clusters with an operator that runs with the permissions of its manifests.
+pub(crate) struct World {
+    pub(crate) bed: TestBed,
+    installation: Installation,
+    operator: Option<Operator>,
+}
+
+impl World {
+    /// Installs and starts the operator and joins the members, each with its label `env`.
+    pub(crate) async fn start(bed: TestBed, envs: &[&str]) -> Result<Self> {
+        let installation = Installation::install(&bed).await?;
+        let operator = Some(installation.start().await?);
+        for (member, env) in bed.members.iter().zip(envs) {
+            install::join(&bed, member, &format!("env={env}")).await?;
+        }
+        Ok(Self { bed, installation, operator })
+    }
+
+    /// Stops the operator and starts it again.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        if let Some(operator) = self.operator.take() {
+            operator.stop().await?;
+        }
+        self.operator = Some(self.installation.start().await?);
+        Ok(())
+    }
+
+    /// Passes a result on; shows the end of the operator's log where it is an error.
+    pub(crate) fn explain(&self, result: Result<()>) -> Result<()> {
+        if let (Err(_), Some(operator)) = (&result, &self.operator) {
+            eprintln!("the operator's log ends with\n{}", operator.log_tail(80));
+        }
+        result
+    }
+
+    /// The kubeconfig of the host, as an argument of `fedistio`.
+    pub(crate) fn host_kubeconfig(&self) -> String {
+        self.bed.host.kubeconfig_path().display().to_string()
+    }
+}
+
+/// Runs scenarios one after the other, up to the first that fails.
+macro_rules! scenarios {
+    ($world:ident: $($scenario:path),+ $(,)?) => {{
+        $(
+            eprintln!("scenario {}", stringify!($scenario));
+            Box::pin($scenario($world)).await.context(stringify!($scenario))?;
+        )+
+        Ok(())
+    }};
+}
+pub(crate) use scenarios;
 
 /// The API of a kind; an empty namespace means objects of the cluster. The plural is guessed from the kind.
 pub(crate) fn api(cluster: &Cluster, api_version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
@@ -64,4 +120,31 @@ pub(crate) fn entry<'a>(status: &'a Value, cluster: &str) -> &'a Value {
 pub(crate) async fn gone(api: &Api<DynamicObject>, name: &str) -> Result<()> {
     ensure!(api.get_opt(name).await?.is_none(), "{name} is still there");
     Ok(())
+}
+
+/// Reasons and notes of the Events about an object of the host.
+pub(crate) async fn events_about(host: &Cluster, kind: &str, name: &str) -> Result<Vec<(String, String)>> {
+    let list = api(host, "events.k8s.io/v1", "Event", "").list(&ListParams::default()).await?;
+    let about = |event: &&DynamicObject| {
+        event.data["regarding"]["kind"] == kind && event.data["regarding"]["name"] == name
+    };
+    let text = |event: &DynamicObject, field: &str| event.data[field].as_str().unwrap_or_default().to_owned();
+    Ok(list.items.iter().filter(about).map(|event| (text(event, "reason"), text(event, "note"))).collect())
+}
+
+/// Waits for an Event about an object of the host whose note contains `part`.
+pub(crate) async fn wait_event(
+    host: &Cluster,
+    kind: &str,
+    name: &str,
+    reason: &str,
+    part: &str,
+) -> Result<()> {
+    eventually(&format!("an Event {reason} about {kind} {name}"), SOON, || async {
+        let events = events_about(host, kind, name).await?;
+        let found = events.iter().any(|(of, note)| of == reason && note.contains(part));
+        ensure!(found, "Events: {events:?}");
+        Ok(())
+    })
+    .await
 }
