@@ -1,10 +1,14 @@
 //! What every federated object has, whatever its type: placement, overrides, status.
 
-use crate::{common::ClusterSelector, schema::any_value};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use crate::{HumanDuration, common::ClusterSelector, schema::any_value};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::time::Duration;
 
 /// Spec of a `Federated<Kind>`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +23,36 @@ pub struct FederatedSpec {
     /// Changes to the template for some clusters, applied in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<Override>,
+    /// How copies are removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Deletion>,
+}
+
+/// How what is in a cluster is removed when it is no longer wanted there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Deletion {
+    /// How long a removal waits for a cluster that does not answer, for example `30m`: when this object is deleted, and when the
+    /// placement no longer selects the cluster. After that the cluster is released: what is there stays as an orphan. Without it a
+    /// removal waits until the cluster answers or is unjoined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreachable_timeout: Option<HumanDuration>,
+}
+
+impl Deletion {
+    /// How much longer the removal of what has not been wanted since `unwanted` may wait for a cluster that has not answered since `away`;
+    /// `None`: for ever. The time runs while both hold: where either is not known (yet), it has not begun.
+    pub fn patience(
+        &self,
+        unwanted: Option<Timestamp>,
+        away: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Duration> {
+        let limit = self.unreachable_timeout?.0;
+        let since = unwanted.zip(away).map(|(unwanted, away)| unwanted.max(away));
+        let waited = since.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
+        Some(limit.saturating_sub(waited.unwrap_or_default()))
+    }
 }
 
 /// Which clusters: names, or a selector over the labels of `MemberCluster`s. Where both are given, `clusters` wins.
@@ -249,5 +283,30 @@ impl FederatedStatus {
             in_sync: number(count(CopyState::InSync)),
             failed: number(count(CopyState::Failed)),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_ends_with_the_timeout_and_never_without_one() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let deletion = |text: &str| Deletion { unreachable_timeout: Some(text.parse().unwrap()) };
+        let (minute, zero) = (Some(Duration::from_mins(1)), Some(Duration::ZERO));
+        let patience = |unwanted: Option<i64>, away: Option<i64>, now| {
+            deletion("60s").patience(unwanted.map(at), away.map(at), at(now))
+        };
+        assert_eq!(Deletion::default().patience(Some(at(0)), Some(at(0)), at(9999)), None);
+        assert_eq!(patience(Some(100), Some(100), 130), Some(Duration::from_secs(30)));
+        assert_eq!(patience(Some(100), Some(100), 1000), zero);
+        // A cluster that went away just now gets its time, however long the removal has lasted; and the other way round.
+        assert_eq!(patience(Some(100), Some(1000), 1000), minute);
+        assert_eq!(patience(Some(1000), Some(100), 1000), minute);
+        assert_eq!(patience(None, Some(100), 1000), minute);
+        assert_eq!(patience(Some(100), None, 1000), minute);
+        // A clock that was set back does not shorten the wait.
+        assert_eq!(patience(Some(100), Some(100), 50), minute);
     }
 }

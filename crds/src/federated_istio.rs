@@ -1,6 +1,6 @@
 //! `FederatedIstio`: the Istio control planes of one mesh.
 
-use crate::{Override, Placement, Summary, schema::any_object};
+use crate::{Deletion, Override, Placement, Summary, schema::any_object};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -53,6 +53,9 @@ pub struct FederatedIstioSpec {
     /// What the control planes share as one mesh.
     #[serde(default)]
     pub mesh: MeshSpec,
+    /// How control planes are removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Deletion>,
 }
 
 /// One control plane.
@@ -128,6 +131,7 @@ pub struct FederatedIstioStatus {
     #[serde(default)]
     pub summary: Summary,
     /// `Ready`: every control plane is ready on the wanted version. `Progressing`: a change is on its way through the stages.
+    /// `ChartSourcesAvailable`: the charts in use came from their sources, not from the cache because no source answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -176,7 +180,7 @@ pub struct ClusterControlPlane {
     /// When `phase` last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Time>,
-    /// When the cluster got its current spec revision: deadlines count from here.
+    /// When the cluster got its current spec revision, or the last wait for a person ended: deadlines count from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
 }
@@ -237,6 +241,8 @@ pub enum ControlPlaneReason {
     WaitingForStage,
     /// A stage before this cluster's, or its own, has stopped.
     RolloutStopped,
+    /// Another `FederatedIstio` has the cluster; a cluster has one.
+    ClusterTaken,
     /// The cluster is not registered.
     ClusterNotFound,
     /// The cluster is registered but does not answer.

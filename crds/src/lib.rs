@@ -28,7 +28,7 @@ pub use common::{
 };
 pub use duration::{DurationError, HumanDuration};
 pub use federated::{
-    ClusterCopy, ClusterName, ClusterOverride, Constraints, CopyReason, CopyState, FederatedSpec,
+    ClusterCopy, ClusterName, ClusterOverride, Constraints, CopyReason, CopyState, Deletion, FederatedSpec,
     FederatedStatus, Override, PatchOperation, Placement, PropagatedReason, Summary,
 };
 pub use federated_crd::{federated_crd, federated_resource};

@@ -7,7 +7,10 @@ use crate::{
     plan::{Failure, InFlight, Seen, Verdict, Wanted},
     render::{Manifest, ManifestError, ObjectKey, Owner, RetainPath, apply_overrides},
 };
-use fedistio_crds::{CopyReason, FederatedSpec, FederatedStatus, FederatedTypeConfigSpec, ResourceType};
+use fedistio_crds::{
+    CopyReason, CopyState, Deletion, FederatedSpec, FederatedStatus, FederatedTypeConfigSpec, ResourceType,
+};
+use k8s_openapi::jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -50,6 +53,7 @@ pub(crate) struct Object {
     pub(crate) stale: bool,
     /// The spec can't be used at all.
     pub(crate) spec_error: Option<String>,
+    pub(crate) deletion: Deletion,
     pub(crate) status_due: Option<Instant>,
     pub(crate) status_in_flight: bool,
     /// The status waits for its turn.
@@ -111,6 +115,7 @@ impl Object {
             copies,
             stale: true,
             spec_error: None,
+            deletion: Deletion::default(),
             status_due: None,
             status_in_flight: false,
             status_queued: false,
@@ -123,14 +128,18 @@ impl Object {
         self.spec_error = None;
         let mut manifests = Manifests::new();
         let mut wanted: BTreeMap<Arc<str>, Wanted> = BTreeMap::new();
-        if !self.deleting {
-            match serde_json::from_str::<FederatedSpec>(&self.spec) {
-                Err(error) => {
-                    self.spec_error = Some(format!("the spec can't be read: {error}"));
-                    // What is there stays until the spec can be read again.
-                    return manifests;
+        match serde_json::from_str::<FederatedSpec>(&self.spec) {
+            Ok(spec) => {
+                self.deletion = spec.deletion.clone().unwrap_or_default();
+                if !self.deleting {
+                    self.render_all(&spec, clusters, &mut wanted, &mut manifests);
                 }
-                Ok(spec) => self.render_all(&spec, clusters, &mut wanted, &mut manifests),
+            }
+            Err(_) if self.deleting => {}
+            Err(error) => {
+                self.spec_error = Some(format!("the spec can't be read: {error}"));
+                // What is there stays until the spec can be read again.
+                return manifests;
             }
         }
         for cluster in wanted.keys() {
@@ -211,6 +220,20 @@ impl Object {
         self.finalizers.iter().any(|finalizer| finalizer == fedistio_crds::FINALIZER)
     }
 
+    /// How much longer the removal of a cluster's copy may wait for the cluster, which has not answered since `away`. The time counts from the
+    /// status, so that it goes on after a restart of the operator.
+    pub(crate) fn patience(
+        &self,
+        cluster: &str,
+        away: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Duration> {
+        let entry = self.status.clusters.iter().find(|entry| entry.name == cluster);
+        let removing = entry.filter(|entry| entry.state == CopyState::Removing);
+        let since = removing.and_then(|entry| entry.last_transition_time.as_ref()).map(|time| time.0);
+        self.deletion.patience(since, away, now)
+    }
+
     /// Is nothing under way?
     pub(crate) fn settled(&self) -> bool {
         !self.copies.copies().any(|copy| copy.in_flight.is_some())
@@ -287,6 +310,7 @@ mod tests {
             copies: Ledger::default(),
             stale: true,
             spec_error: None,
+            deletion: Deletion::default(),
             status_due: None,
             status_in_flight: false,
             status_queued: false,

@@ -81,6 +81,12 @@ impl Engine {
             match verdict.step {
                 Step::Rest => {}
                 Step::Forget => gone.push(Arc::clone(&cluster)),
+                Step::Release => {
+                    tracing::warn!(owner = %object.owner, %cluster, reason = %verdict.message, "the copy is given up");
+                    let news = announce::released(&cluster, &verdict.message);
+                    self.announcer.publish(object, news, &mut self.host_writes);
+                    gone.push(Arc::clone(&cluster));
+                }
                 Step::Wait(wait) => {
                     self.alarms.insert((now + wait, object.owner.clone()));
                 }
@@ -130,6 +136,7 @@ impl Engine {
             in_flight: copy.in_flight.map(|(task, _)| task),
             failure: copy.failure.as_deref(),
             hold_until: copy.hold_until(),
+            patience: object.patience(cluster, view.and_then(|view| view.not_ready_since), Timestamp::now()),
             now,
         })
     }

@@ -103,6 +103,8 @@ pub struct CopyInput<'a> {
     pub failure: Option<&'a Failure>,
     /// A drifted copy is not put right before then.
     pub hold_until: Option<Instant>,
+    /// How much longer a removal may wait for a cluster that does not answer; none: for ever.
+    pub patience: Option<Duration>,
     /// The time.
     pub now: Instant,
 }
@@ -125,6 +127,8 @@ pub enum Step {
     Wait(Duration),
     /// There is no copy and none is wanted: drop the cluster from the ledger.
     Forget,
+    /// The cluster has not answered for as long as the user would wait: drop it from the ledger, whatever is there.
+    Release,
 }
 
 /// What to do, and what to say about it.
@@ -159,7 +163,8 @@ pub fn plan_copy(input: &CopyInput<'_>) -> Verdict {
         Wanted::Undecided { message } => {
             Verdict::new(Step::Rest, CopyState::Pending, CopyReason::ClusterNotReady, message.as_str())
         }
-        Wanted::Excluded { message } => match plan_removal(input) {
+        // Still selected, so it stays in the status whatever happens: nothing to release.
+        Wanted::Excluded { message } => match plan_removal(&CopyInput { patience: None, ..input.clone() }) {
             Verdict { step: Step::Forget, .. } => {
                 Verdict::new(Step::Rest, CopyState::Excluded, CopyReason::ConstraintNotMet, message.as_str())
             }
@@ -252,10 +257,7 @@ fn plan_removal(input: &CopyInput<'_>) -> Verdict {
         _ => {}
     }
     if let Err(why) = input.ready {
-        let message = format!(
-            "{why}; the copy is removed when the cluster answers, or released by `fedistio unjoin --force`"
-        );
-        return Verdict::new(Step::Rest, State::Removing, Reason::ClusterNotReady, message);
+        return plan_unreachable_removal(input.patience, why);
     }
     if let Some(failure) = input.failure.filter(|failure| failure.tried == InFlight::Delete)
         && failure.retry_at > input.now
@@ -266,6 +268,27 @@ fn plan_removal(input: &CopyInput<'_>) -> Verdict {
     let waiting = input.in_flight == Some(InFlight::Delete) || input.seen.is_none_or(|seen| seen.deleting);
     let step = if waiting { Step::Rest } else { Step::Delete };
     Verdict::new(step, State::Removing, Reason::WaitingForRemoval, "")
+}
+
+fn plan_unreachable_removal(patience: Option<Duration>, why: &str) -> Verdict {
+    let (step, message) = match patience {
+        None => (
+            Step::Rest,
+            format!(
+                "{why}; the copy is removed when the cluster answers, or released by `fedistio unjoin --force`"
+            ),
+        ),
+        Some(Duration::ZERO) => {
+            (Step::Release, format!("{why}, for longer than spec.deletion.unreachableTimeout"))
+        }
+        Some(wait) => (
+            Step::Wait(wait),
+            format!(
+                "{why}; the copy is removed when the cluster answers, and given up after spec.deletion.unreachableTimeout"
+            ),
+        ),
+    };
+    Verdict::new(step, CopyState::Removing, CopyReason::ClusterNotReady, message)
 }
 
 #[cfg(test)]
@@ -287,6 +310,7 @@ mod tests {
         in_flight: Option<InFlight>,
         failure: Option<Failure>,
         hold: Option<Duration>,
+        patience: Option<Duration>,
     }
 
     impl Default for Case {
@@ -300,6 +324,7 @@ mod tests {
                 in_flight: None,
                 failure: None,
                 hold: None,
+                patience: None,
             }
         }
     }
@@ -315,6 +340,7 @@ mod tests {
             in_flight: case.in_flight,
             failure: case.failure.as_ref(),
             hold_until: case.hold.map(|hold| now + hold),
+            patience: case.patience,
             now,
         })
     }
@@ -402,6 +428,40 @@ mod tests {
         );
         let deleting = Seen { deleting: true, ..seen(HASH, true) };
         assert_eq!(unwanted(Case { seen: Some(deleting), ..Case::default() }).step, Step::Rest);
+    }
+
+    #[test]
+    fn a_removal_waits_for_a_cluster_that_is_away_as_long_as_the_user_says() {
+        let away = |patience| {
+            plan(&Case {
+                wanted: Wanted::Nothing,
+                seen: Some(seen(HASH, true)),
+                ready: Err("away"),
+                patience,
+                ..Case::default()
+            })
+        };
+        assert_eq!(away(None).step, Step::Rest);
+        assert_eq!(away(Some(Duration::from_secs(7))).step, Step::Wait(Duration::from_secs(7)));
+        assert_eq!(away(Some(Duration::ZERO)).step, Step::Release);
+        // A cluster that answers is never given up.
+        let there = Case {
+            wanted: Wanted::Nothing,
+            seen: Some(seen(HASH, true)),
+            patience: Some(Duration::ZERO),
+            ..Case::default()
+        };
+        assert_eq!(plan(&there).step, Step::Delete);
+        for wanted in [Wanted::Copy { hash: HASH }, Wanted::Excluded { message: "too old".to_owned() }] {
+            let selected = Case {
+                wanted,
+                seen: Some(seen(HASH, true)),
+                ready: Err("away"),
+                patience: Some(Duration::ZERO),
+                ..Case::default()
+            };
+            assert_eq!(plan(&selected).step, Step::Rest);
+        }
     }
 
     #[test]
