@@ -11,7 +11,7 @@ use crate::{
         mesh::{failed, keep},
         plan::{Plan, plan},
     },
-    upgrade::{Facts, Readiness, Step, Workload, WorkloadKind, decide, plan_restarts},
+    upgrade::{Facts, Readiness, Step, Workload, WorkloadKind, complete, decide, plan_restarts},
 };
 use fedistio_crds::{
     ClusterControlPlane, ControlPlanePhase as Phase, ControlPlaneReason as Reason, MeshSpec, Override,
@@ -96,7 +96,8 @@ impl Driver {
             Some(Err(message)) => return pending(Reason::ClusterNotReady, &message),
             Some(Ok(())) => {}
         }
-        match self.drive_ready(mesh, cluster, &view, &kubernetes, wanted) {
+        let phase = last.filter(|_| same).map(|last| last.phase);
+        match self.drive_ready(mesh, cluster, &view, &kubernetes, wanted, phase) {
             Ok(Some(new)) => new,
             Ok(None) => match last {
                 Some(last) if same => last.clone(),
@@ -116,6 +117,7 @@ impl Driver {
         view: &fedistio_federation::cluster::ClusterView,
         kubernetes: &Version,
         wanted: &Wanted,
+        phase: Option<Phase>,
     ) -> Result<Option<ClusterControlPlane>, Problem> {
         let template = resolve(&wanted.template, &wanted.overrides, view)?;
         let release = self
@@ -164,6 +166,7 @@ impl Driver {
             tag: tag.as_deref(),
             proxies: proxies.as_ref(),
             restart_workloads: template.upgrade.restart_workloads,
+            phase,
         };
         let Decided { mut step, plan } = choose(state, &owner, &facts, &current, &moved);
         let keys = plan.apply.iter().map(|manifest| &manifest.key).chain(&plan.delete);
@@ -180,8 +183,7 @@ impl Driver {
             .into_iter()
             .filter(|(name, _)| installed.contains_key(name))
             .collect();
-        let ready =
-            matches!(step.phase, Phase::Healthy | Phase::MovingWorkloads | Phase::RemovingOldRevision);
+        let ready = serves(&step);
         let crds = state.crd_fingerprint();
 
         self.carry_out(mesh, cluster, &owner, &plan, crds);
@@ -341,7 +343,7 @@ fn choose(
     }
     let judged = plan(&common, |manifest| state.seen(owner, manifest), established, Vec::new());
     let applied = if judged.missing.is_empty() { Ok(()) } else { Err(judged.missing.as_str()) };
-    let mut step = decide(facts, applied);
+    let step = decide(facts, applied);
     let chosen = if step.tag.as_deref() == Some(facts.wanted) { moved } else { current };
     let desired: BTreeSet<&ObjectKey> = chosen.iter().map(|(_, manifest)| &manifest.key).collect();
     let surplus = state
@@ -354,11 +356,17 @@ fn choose(
         .map(|(key, _)| key.clone())
         .collect();
     let plan = plan(chosen, |manifest| state.seen(owner, manifest), established, surplus);
-    if !plan.missing.is_empty() && matches!(step.phase, Phase::Healthy | Phase::RemovingOldRevision) {
-        (step.phase, step.reason) = (Phase::Installing, Reason::Applying);
-        step.message.clone_from(&plan.missing);
-    }
+    let step = complete(step, facts, &plan.missing);
     Decided { step, plan }
+}
+
+/// Does the wanted revision serve the cluster? A step may have come far and yet have something to put right.
+fn serves(step: &Step) -> bool {
+    matches!(step.phase, Phase::Healthy | Phase::MovingWorkloads | Phase::RemovingOldRevision)
+        && matches!(
+            step.reason,
+            Reason::Healthy | Reason::ProxiesOnOldRevision | Reason::RestartNeeded | Reason::Removing
+        )
 }
 
 /// The version that serves the cluster now: that of the tag, else the newest.

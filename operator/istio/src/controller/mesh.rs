@@ -4,18 +4,21 @@ use crate::{
     control_plane::owner,
     controller::{
         Driver,
+        claims::{Claim, holder},
         cluster::Wanted,
         desired::Problem,
-        fold::{Fold, entry, fold, health, set_times},
+        fold::{Fold, entry, fold, health, set_times, waits_for_somebody},
         host::{set_finalizer, write_status},
+        news::{news, released},
         plan::removal,
     },
 };
 use fedistio_crds::{
-    ClusterControlPlane, ControlPlanePhase as Phase, ControlPlaneReason as Reason, FINALIZER, FederatedIstio,
-    FederatedIstioStatus,
+    ClusterControlPlane, ControlPlanePhase as Phase, ControlPlaneReason as Reason, Deletion, FINALIZER,
+    FederatedIstio, FederatedIstioStatus,
 };
 use fedistio_federation::{
+    cluster::ClusterView,
     placement::{Decision, place},
     revision::RevisionStore,
     rollout::{Assignment, RolloutCluster, RolloutDecision, RolloutInput, decide},
@@ -41,11 +44,18 @@ fn before<'a>(status: &'a FederatedIstioStatus, name: &str) -> Option<&'a Cluste
     status.clusters.iter().find(|entry| entry.name == name)
 }
 
+/// Does an entry say that the control plane has come to the cluster?
+fn holds(entry: &ClusterControlPlane) -> bool {
+    !entry.spec_revision.is_empty()
+}
+
 impl Driver {
     /// Does everything that can be done for the `FederatedIstio` `name` now.
     pub(super) async fn reconcile(&mut self, name: &str) {
         let Some(mesh) = self.meshes.get(name) else { return };
         let (object, status) = (mesh.object.clone(), mesh.status.clone());
+        // A pass that broke off has left some.
+        drop(self.renders.take_news());
         let result = if object.metadata.deletion_timestamp.is_some() {
             self.remove_mesh(name, &object, &status).await
         } else {
@@ -81,10 +91,11 @@ impl Driver {
         }
         let views = self.fleet.views();
         let placement = place(&object.spec.placement, &views);
+        let taken = self.taken(name, object, &placement, &views);
         let mut clusters = BTreeMap::new();
         for (cluster, decision) in &placement {
             self.ensure_member(cluster);
-            if *decision != Decision::Placed {
+            if *decision != Decision::Placed || taken.contains_key(cluster) {
                 continue;
             }
             let last = before(status, cluster);
@@ -111,6 +122,13 @@ impl Driver {
         for (cluster, placed) in &placement {
             let last = before(status, cluster);
             let mut new = match (placed, decision.assignments.get(cluster)) {
+                (Decision::Placed, _) if taken.contains_key(cluster) => {
+                    let holder = taken.get(cluster).map_or("", String::as_str);
+                    let message = format!(
+                        "the FederatedIstio {holder} has this cluster; take it out of the placement of one of the two"
+                    );
+                    entry(cluster, Phase::Failed, Reason::ClusterTaken, message)
+                }
                 (Decision::Placed, Some(assignment)) => self.drive_cluster(name, cluster, assignment, last),
                 (Decision::NotRegistered, _) => entry(
                     cluster,
@@ -127,10 +145,11 @@ impl Driver {
             set_times(&mut new, last, now);
             entries.push(new);
         }
+        let deletion = object.spec.deletion.clone().unwrap_or_default();
         // Clusters that the placement no longer selects keep their entry until nothing is left there.
         for last in status.clusters.iter().filter(|last| !placement.contains_key(&last.name)) {
             if views.contains_key(&last.name)
-                && let Some(mut new) = self.remove_cluster(name, last)
+                && let Some(mut new) = self.remove_cluster(name, last, &deletion, now)
             {
                 set_times(&mut new, Some(last), now);
                 entries.push(new);
@@ -139,6 +158,45 @@ impl Driver {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         self.report(name, object, status, entries, Some((&decision, &target)), None).await?;
         self.prune_revisions(name, &target).await
+    }
+
+    /// Clusters of `placement` that another `FederatedIstio` has, with its name.
+    fn taken(
+        &self,
+        name: &str,
+        object: &FederatedIstio,
+        placement: &BTreeMap<String, Decision>,
+        views: &BTreeMap<String, ClusterView>,
+    ) -> BTreeMap<String, String> {
+        let created =
+            |object: &FederatedIstio| object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let others: Vec<_> = self
+            .meshes
+            .iter()
+            .filter(|(other, _)| *other != name)
+            .map(|(other, mesh)| {
+                let going = mesh.object.metadata.deletion_timestamp.is_some();
+                let placed = if going { BTreeMap::new() } else { place(&mesh.object.spec.placement, views) };
+                (other, mesh, placed)
+            })
+            .collect();
+        let mut taken = BTreeMap::new();
+        for cluster in
+            placement.iter().filter(|(_, decision)| **decision == Decision::Placed).map(|(name, _)| name)
+        {
+            let own = self.meshes.get(name).and_then(|mesh| before(&mesh.status, cluster));
+            let own = Claim { mesh: name, created: created(object), holds: own.is_some_and(holds) };
+            let rivals = others.iter().filter_map(|(other, mesh, placed)| {
+                let held = before(&mesh.status, cluster).is_some_and(holds);
+                let selected = placed.get(cluster) == Some(&Decision::Placed);
+                let created = created(&mesh.object);
+                (held || selected).then_some(Claim { mesh: other, created, holds: held })
+            });
+            if let Some(holder) = holder(rivals.chain([own])).filter(|holder| *holder != name) {
+                taken.insert(cluster.clone(), holder.to_owned());
+            }
+        }
+        taken
     }
 
     fn drive_cluster(
@@ -229,11 +287,16 @@ impl Driver {
         // A problem of the whole leaves the clusters, and their entries, as they are.
         let clusters = if problem.is_some() { before.clusters.clone() } else { clusters };
         let generation = object.metadata.generation;
-        let status = fold(Fold { before, generation, clusters, rollout, problem, now: Timestamp::now() });
+        let charts = self.renders.take_news();
+        let now = Timestamp::now();
+        let status = fold(Fold { before, generation, clusters, rollout, problem, charts: &charts, now });
         if status == *before {
             return Ok(());
         }
         write_status(&self.host, name, &status).await?;
+        for announcement in news(before, &status) {
+            self.announce(name, announcement);
+        }
         if let Some(mesh) = self.meshes.get_mut(name) {
             mesh.status = status;
         }
@@ -243,9 +306,21 @@ impl Driver {
         Ok(())
     }
 
-    /// Deletes what belongs to `mesh` in a cluster, last wave first. Nothing when nothing is left.
-    fn remove_cluster(&mut self, mesh: &str, last: &ClusterControlPlane) -> Option<ClusterControlPlane> {
+    /// Deletes what belongs to `mesh` in a cluster, last wave first. Nothing when nothing is left, or when the cluster has not answered for
+    /// as long as `deletion` says.
+    fn remove_cluster(
+        &mut self,
+        mesh: &str,
+        last: &ClusterControlPlane,
+        deletion: &Deletion,
+        now: Timestamp,
+    ) -> Option<ClusterControlPlane> {
         self.ensure_member(&last.name);
+        let owner = owner(mesh);
+        let seen = self.members.get(&last.name).is_some_and(|state| state.copies(&owner).next().is_some());
+        if !holds(last) && !seen {
+            return None;
+        }
         let removing = |message: String| {
             Some(ClusterControlPlane {
                 ready: false,
@@ -254,9 +329,23 @@ impl Driver {
         };
         let view = self.fleet.view(&last.name);
         if let Some(view) = view.filter(|view| !view.ready) {
-            return removing(format!("waiting for the cluster: {}", view.not_ready_message));
+            let since = Some(last).filter(|last| last.phase == Phase::Removing);
+            let since = since.and_then(|last| last.last_transition_time.as_ref()).map(|time| time.0);
+            let patience = deletion.patience(since, view.not_ready_since, now);
+            if patience == Some(Duration::ZERO) {
+                tracing::warn!(mesh, cluster = %last.name, reason = %view.not_ready_message, "the control plane is given up");
+                self.announce(mesh, released(&last.name, &view.not_ready_message));
+                return None;
+            }
+            let given_up = match patience {
+                Some(wait) => {
+                    self.wake_in(mesh, wait);
+                    "; given up after spec.deletion.unreachableTimeout"
+                }
+                None => "; `fedistio unjoin --force` gives it up",
+            };
+            return removing(format!("waiting for the cluster: {}{given_up}", view.not_ready_message));
         }
-        let owner = owner(mesh);
         let Some(state) = self.members.get(&last.name) else {
             return removing("waiting for the cluster".to_owned());
         };
@@ -287,10 +376,11 @@ impl Driver {
             return Ok(());
         }
         let now = Timestamp::now();
+        let deletion = object.spec.deletion.clone().unwrap_or_default();
         let views = self.fleet.views();
         let mut entries = Vec::new();
         for last in status.clusters.iter().filter(|last| views.contains_key(&last.name)) {
-            if let Some(mut new) = self.remove_cluster(name, last) {
+            if let Some(mut new) = self.remove_cluster(name, last, &deletion, now) {
                 set_times(&mut new, Some(last), now);
                 entries.push(new);
             }
@@ -307,7 +397,10 @@ impl Driver {
 
     /// Sets an alarm at a time of the wall clock.
     fn wake_at(&mut self, name: &str, at: Timestamp, now: Timestamp) {
-        let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+        self.wake_in(name, Duration::try_from(at.duration_since(now)).unwrap_or_default());
+    }
+
+    pub(super) fn wake_in(&mut self, name: &str, wait: Duration) {
         // A little later, so that the time has come for certain. One alarm a second is enough for any number of passes.
         let at = Instant::now() + wait + Duration::from_millis(100);
         let soon = self
@@ -337,11 +430,12 @@ pub(super) fn keep(
     }
 }
 
-/// An entry with a problem that the user has to solve.
+/// An entry with a problem that the user has to solve, or that may solve itself.
 pub(super) fn failed(
     cluster: &str,
     last: Option<&ClusterControlPlane>,
     problem: &Problem,
 ) -> ClusterControlPlane {
-    keep(cluster, last, Phase::Failed, problem.reason, &problem.message)
+    let phase = if waits_for_somebody(problem.reason) { Phase::Pending } else { Phase::Failed };
+    keep(cluster, last, phase, problem.reason, &problem.message)
 }

@@ -1,6 +1,7 @@
 //! The driver: watches `FederatedIstio`s on the host and the control planes in the members, and lets the members' workers do what the
 //! pure modules decide. It takes events one after the other and never waits for a member.
 
+mod claims;
 mod cluster;
 mod desired;
 mod feeds;
@@ -8,6 +9,7 @@ mod fold;
 mod host;
 mod members;
 mod mesh;
+mod news;
 mod plan;
 
 use crate::{
@@ -22,13 +24,14 @@ use fedistio_crds::{
     RolloutStrategySpec,
 };
 use fedistio_federation::{
+    Announcement, Announcer, alarm,
     cluster::{Fleet, FleetEvent},
     observe::Observation,
     render::{ObjectKey, Owner},
     revision::RevisionStore,
 };
 use feeds::{Istiod, Name, watch_istiods, watch_proxies};
-use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
+use kube::{Api, Client, Resource as _, core::DeserializeGuard, runtime::watcher};
 use members::MemberState;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,7 +42,7 @@ use std::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 
 /// Events that come within this time are worked on together.
@@ -105,6 +108,7 @@ pub(crate) struct Mesh {
 /// State of the driver.
 pub(crate) struct Driver {
     host: Client,
+    announcer: Announcer,
     fleet: Fleet,
     events: mpsc::UnboundedSender<Event>,
     tasks: JoinSet<()>,
@@ -145,11 +149,11 @@ pub fn run(
         let mut driver = Driver::new(host, fleet, options, sender)?;
         driver.watch_host();
         loop {
-            let alarm = driver.alarms.first().map(|(at, _)| *at);
+            let next_alarm = driver.alarms.first().map(|(at, _)| *at);
             tokio::select! {
                 Some(event) = events.recv() => driver.take(event),
                 event = fleet_events.recv() => driver.take_fleet(event.ok_or(IstioError::FleetEnded)?),
-                () = wait_until(alarm) => {}
+                () = alarm(next_alarm) => {}
             }
             sleep(DEBOUNCE).await;
             while let Ok(event) = events.try_recv() {
@@ -164,13 +168,6 @@ pub fn run(
     }
 }
 
-async fn wait_until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
 impl Driver {
     fn new(
         host: Client,
@@ -181,6 +178,7 @@ impl Driver {
         let builtin = Catalogue::builtin()?;
         let charts = Arc::new(Charts::new(options.cache_dir));
         Ok(Self {
+            announcer: Announcer::new(host.clone()),
             host,
             fleet,
             tasks: JoinSet::new(),
@@ -336,9 +334,6 @@ impl Driver {
                 self.members.remove(&*cluster);
             }
             FleetEvent::Observed { cluster, key, owner, observation } => {
-                if &*owner.kind != OWNER_KIND {
-                    return;
-                }
                 self.state(&cluster).observe(owner, key, observation);
             }
             FleetEvent::Synced { cluster, resource } => self.state(&cluster).synced(resource),
@@ -403,6 +398,12 @@ impl Driver {
         for name in std::mem::take(&mut self.dirty) {
             self.reconcile(&name).await;
         }
+    }
+
+    /// Publishes an Event about a mesh, in the background.
+    fn announce(&mut self, mesh: &str, announcement: Announcement) {
+        let Some(about) = self.meshes.get(mesh).map(|mesh| mesh.object.object_ref(&())) else { return };
+        self.announcer.publish_about(about, announcement, &mut self.tasks);
     }
 
     /// Is the driver so young that what it has not seen yet says nothing?
