@@ -26,6 +26,9 @@ const IDLE: Duration = Duration::from_mins(1);
 const OLD: &str = "1.28.2";
 const NEW: &str = "1.29.1";
 const NAMESPACE: &str = "istio-system";
+/// Phases of an upgrade, in order.
+const PHASES: [&str; 6] =
+    ["Installing", "WaitingForIstiod", "MovingTag", "MovingWorkloads", "RemovingOldRevision", "Healthy"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn control_planes_on_real_clusters() -> Result<()> {
@@ -274,8 +277,12 @@ async fn a_live_upgrade_goes_canary_first_and_takes_the_workloads_along(world: &
     let [canary, rest] = [&world.bed.members[0], &world.bed.members[1]];
     install::apply(&world.bed.host, mesh("mesh", NEW)).await?;
     // For as long as the canary is not through, the rest must not have begun.
+    let phases = std::cell::RefCell::new(Vec::new());
     eventually("the canary is through", UPGRADED, || async {
         let status = meshes(world).get("mesh").await?.data["status"].clone();
+        if entry(&status, "member1")["version"] == NEW {
+            phases.borrow_mut().push(entry(&status, "member1")["phase"].clone());
+        }
         let through =
             entry(&status, "member1")["phase"] == "Healthy" && entry(&status, "member1")["version"] == NEW;
         if !through {
@@ -286,6 +293,11 @@ async fn a_live_upgrade_goes_canary_first_and_takes_the_workloads_along(world: &
         Ok(())
     })
     .await?;
+    let mut phases = phases.into_inner();
+    phases.dedup();
+    let place = |phase: &Value| PHASES.iter().position(|one| phase == one);
+    assert!(phases.iter().map(place).is_sorted(), "phases went back: {phases:?}");
+    assert!(phases.contains(&json!("MovingWorkloads")), "{phases:?}");
     proxies_are(canary, "1-29-1").await?;
     wait_status(&meshes(world), "mesh", "every cluster is on the new version", UPGRADED, healthy_on(NEW))
         .await?;

@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 mod common;
-use common::{FEDISTIO, QUIET, SOON, World, api, entry, gone, scenarios, wait_event, wait_status};
+use common::{
+    FEDISTIO, QUIET, SOON, World, api, entry, gone, scenarios, stop_and_wait, wait_event, wait_status,
+};
 
 /// A control plane of a slow machine: charts, CRDs, istiod's start, its certificates; for an upgrade twice.
 const INSTALLED: Duration = Duration::from_mins(4);
@@ -267,7 +269,7 @@ async fn a_deletion_waits_for_an_unreachable_member_as_long_as_the_user_says(
     world: &mut World,
 ) -> Result<()> {
     let [host, second, third] = [&world.bed.host, &world.bed.members[1], &world.bed.members[2]];
-    third.stop().await?;
+    stop_and_wait(host, third).await?;
     meshes(world).delete("second", &DeleteParams::default()).await?;
     wait_status(&meshes(world), "second", "it waits for member3", INSTALLED, |status| {
         let third = entry(status, "member3");
@@ -284,13 +286,14 @@ async fn a_deletion_waits_for_an_unreachable_member_as_long_as_the_user_says(
     eventually("it is released", SOON, || async { gone(&meshes(world), "second").await }).await?;
     wait_event(host, "FederatedIstio", "second", "ControlPlaneOrphaned", "member3").await?;
     third.start().await?;
+    tokio::time::sleep(QUIET).await;
     assert_eq!(istiods(third).await?, ["istiod-1-29-1"], "what was left is there");
     Ok(())
 }
 
 async fn a_placement_lets_an_unreachable_member_go_in_the_same_way(world: &mut World) -> Result<()> {
     let [host, first] = [&world.bed.host, &world.bed.members[0]];
-    first.stop().await?;
+    stop_and_wait(host, first).await?;
     let mut object = mesh("mesh", &["member2"], json!([]));
     object["spec"]["deletion"] = json!({"unreachableTimeout": "10s"});
     install::apply(host, object).await?;

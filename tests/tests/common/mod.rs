@@ -148,3 +148,15 @@ pub(crate) async fn wait_event(
     })
     .await
 }
+
+/// Stops a member and waits until the operator has noticed: nothing more is sent there, not even later.
+pub(crate) async fn stop_and_wait(host: &Cluster, member: &Cluster) -> Result<()> {
+    member.stop().await?;
+    let clusters = api(host, FEDISTIO, "MemberCluster", "");
+    eventually("the operator notices that the member is away", SOON, || async {
+        let status = status_of(&clusters, member.name()).await?;
+        ensure!(status["conditions"][0]["status"] == "False", "{status}");
+        Ok(())
+    })
+    .await
+}

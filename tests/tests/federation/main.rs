@@ -38,6 +38,7 @@ async fn in_order(world: &mut World) -> Result<()> {
         members::relabelling_a_cluster_moves_copies,
         members::an_unreachable_member_stops_nobody_and_catches_up,
         members::a_copy_leaves_the_ledger_only_when_it_is_gone,
+        members::a_bound_lets_an_unreachable_member_go,
         members::a_broken_secret_stops_only_its_cluster,
         members::taking_a_member_out_releases_its_copies,
         copies::two_hundred_objects_come_and_go,

@@ -2,7 +2,7 @@
 
 use crate::{
     World, cluster_is,
-    common::{QUIET, SOON, TYPES, api, entry, gone, status_of},
+    common::{QUIET, SOON, TYPES, api, entry, gone, status_of, stop_and_wait, wait_event},
     federated, federated_virtual_services, in_sync, route, virtual_services, wait_status,
 };
 use anyhow::{Context as _, Result, ensure};
@@ -124,6 +124,39 @@ pub(crate) async fn a_copy_leaves_the_ledger_only_when_it_is_gone(world: &mut Wo
     first.start().await?;
     eventually("the federated object is gone", SOON, || gone(&maps, "ledger")).await?;
     gone(&api(first, "v1", "ConfigMap", "bookinfo"), "ledger").await
+}
+
+pub(crate) async fn a_bound_lets_an_unreachable_member_go(world: &mut World) -> Result<()> {
+    let first = &world.bed.members[0];
+    let object = |name: &str, placement: Value| {
+        let mut object = federated("ConfigMap", name, json!({"data": {"a": "1"}}), placement, json!([]));
+        object["spec"]["deletion"] = json!({"unreachableTimeout": "3s"});
+        object
+    };
+    let host = &world.bed.host;
+    let maps = api(host, TYPES, "FederatedConfigMap", "bookinfo");
+    for name in ["deleted", "moved"] {
+        install::apply(host, object(name, json!({"clusterSelector": {}}))).await?;
+        wait_status(&maps, name, "in both", in_sync(2)).await?;
+    }
+    stop_and_wait(host, first).await?;
+    maps.delete("deleted", &DeleteParams::default()).await?;
+    install::apply(host, object("moved", json!({"clusters": [{"name": "member2"}]}))).await?;
+    eventually("the deleted object is gone", SOON, || gone(&maps, "deleted")).await?;
+    wait_status(&maps, "moved", "member1 is let go", in_sync(1)).await?;
+    for name in ["deleted", "moved"] {
+        wait_event(host, "FederatedConfigMap", name, "CopyOrphaned", "member1").await?;
+    }
+    first.start().await?;
+    let copies = api(first, "v1", "ConfigMap", "bookinfo");
+    // Somebody still answers for the one, and removes it when it is seen again. The other is an orphan.
+    eventually("the copy that has an owner is removed after all", SOON, || gone(&copies, "moved")).await?;
+    tokio::time::sleep(QUIET).await;
+    let orphan = copies.get("deleted").await.context("the orphan is gone")?;
+    copies.delete("deleted", &DeleteParams::default()).await?;
+    assert_eq!(orphan.data["data"]["a"], "1");
+    maps.delete("moved", &DeleteParams::default()).await?;
+    Ok(())
 }
 
 pub(crate) async fn a_broken_secret_stops_only_its_cluster(world: &mut World) -> Result<()> {
