@@ -123,9 +123,8 @@ async fn resolve(cluster: &Cluster, gvk: &GroupVersionKind) -> Result<(ApiResour
 #[derive(Debug)]
 pub struct Installation {
     kubeconfig: PathBuf,
-    logs: PathBuf,
-    /// Charts that were fetched stay over restarts, as in a pod with a volume.
     charts: PathBuf,
+    logs: PathBuf,
     runs: std::cell::Cell<u32>,
 }
 
@@ -146,15 +145,11 @@ impl Installation {
         let text = bed.host.service_account_kubeconfig(NAMESPACE, "fedistio", Route::Direct).await?;
         let kubeconfig = bed.dir().join("operator.kubeconfig");
         write_private(&kubeconfig, &text)?;
-        Ok(Self {
-            kubeconfig,
-            logs: bed.logs().to_owned(),
-            charts: bed.dir().join("charts"),
-            runs: std::cell::Cell::new(0),
-        })
+        let charts = bed.dir().join("charts");
+        Ok(Self { kubeconfig, charts, logs: bed.logs().to_owned(), runs: std::cell::Cell::new(0) })
     }
 
-    /// Starts the operator as its ServiceAccount. Each start has a log of its own.
+    /// Starts the operator as its ServiceAccount. Each start has a log of its own; the downloaded charts are those of the last one.
     ///
     /// # Errors
     /// When the binary can't be built or started.
@@ -162,8 +157,7 @@ impl Installation {
         let run = self.runs.get() + 1;
         self.runs.set(run);
         Operator::builder(&self.kubeconfig, self.logs.join(format!("operator-{run}.log")))
-            .args(["--metrics-address", "127.0.0.1:0", "--cache-dir"])
-            .arg(self.charts.display().to_string())
+            .args(["--metrics-address", "127.0.0.1:0", "--cache-dir", &self.charts.display().to_string()])
             .env("RUST_LOG", "info,fedistio=debug,fedistio_federation=debug,fedistio_istio=debug")
             .start()
             .await

@@ -117,7 +117,6 @@ pub(super) fn apiserver(program: &Path, place: &Place, pki: &Pki) -> Result<Spec
         "--profiling=false".to_owned(),
         // One server, so nothing to agree on with others; each of these costs writes for ever.
         "--endpoint-reconciler-type=none".to_owned(),
-        // The second needs the first, and is on by default from 1.36.
         "--feature-gates=APIServerIdentity=false,UnknownVersionInteroperabilityProxy=false".to_owned(),
         "--shutdown-delay-duration=0s".to_owned(),
         "--event-ttl=10m".to_owned(),

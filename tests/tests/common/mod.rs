@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use fedistio_tests::{
-    Cluster, Operator, TestBed,
+    BedBuilder, Cluster, Operator, TestBed,
     install::{self, Installation, eventually},
 };
 use kube::{
@@ -23,55 +23,53 @@ pub(crate) const TYPES: &str = "types.fedistio.io/v1alpha1";
 /// API version of the hand-written kinds.
 pub(crate) const FEDISTIO: &str = "fedistio.io/v1alpha1";
 
-/// Clusters with an operator that runs with the permissions of its manifests.
+/// A bed with an installed operator. The scenarios of a file share one, and run in order.
 pub(crate) struct World {
     pub(crate) bed: TestBed,
-    installation: Installation,
-    operator: Option<Operator>,
+    pub(crate) installation: Installation,
+    /// None while a scenario has stopped it.
+    pub(crate) operator: Option<Operator>,
 }
 
 impl World {
-    /// Installs and starts the operator and joins the members, each with its label `env`.
-    pub(crate) async fn start(bed: TestBed, envs: &[&str]) -> Result<Self> {
+    /// Starts the clusters and the operator; no member is joined yet.
+    pub(crate) async fn start(bed: BedBuilder) -> Result<Self> {
+        let bed = bed.build().await?;
         let installation = Installation::install(&bed).await?;
-        let operator = Some(installation.start().await?);
-        for (member, env) in bed.members.iter().zip(envs) {
-            install::join(&bed, member, &format!("env={env}")).await?;
-        }
-        Ok(Self { bed, installation, operator })
+        let operator = installation.start().await?;
+        Ok(Self { bed, installation, operator: Some(operator) })
     }
 
-    /// Stops the operator and starts it again.
-    pub(crate) async fn restart(&mut self) -> Result<()> {
-        if let Some(operator) = self.operator.take() {
-            operator.stop().await?;
+    /// Joins the first `count` members, the first of them as `env=canary`, the others as `env=prod`.
+    pub(crate) async fn join(&self, count: usize) -> Result<()> {
+        for (number, member) in self.bed.members.iter().take(count).enumerate() {
+            let env = if number == 0 { "canary" } else { "prod" };
+            install::join(&self.bed, member, &format!("env={env}")).await?;
         }
-        self.operator = Some(self.installation.start().await?);
         Ok(())
     }
 
-    /// Passes a result on; shows the end of the operator's log where it is an error.
+    /// Gives the result on, and shows the end of the operator's log where it is an error.
     pub(crate) fn explain(&self, result: Result<()>) -> Result<()> {
         if let (Err(_), Some(operator)) = (&result, &self.operator) {
             eprintln!("the operator's log ends with\n{}", operator.log_tail(80));
         }
         result
     }
-
-    /// The kubeconfig of the host, as an argument of `fedistio`.
-    pub(crate) fn host_kubeconfig(&self) -> String {
-        self.bed.host.kubeconfig_path().display().to_string()
-    }
 }
 
-/// Runs scenarios one after the other, up to the first that fails.
+/// Runs scenarios of a world, one after the other; an error says in which it was.
 macro_rules! scenarios {
-    ($world:ident: $($scenario:path),+ $(,)?) => {{
-        $(
-            eprintln!("scenario {}", stringify!($scenario));
-            Box::pin($scenario($world)).await.context(stringify!($scenario))?;
-        )+
-        Ok(())
+    ($world:expr; $($scenario:path),+ $(,)?) => {{
+        async fn run(world: &mut World) -> Result<()> {
+            $(
+                eprintln!("scenario {}", stringify!($scenario));
+                Box::pin($scenario(world)).await.context(stringify!($scenario))?;
+            )+
+            Ok(())
+        }
+        let result = run($world).await;
+        $world.explain(result)
     }};
 }
 pub(crate) use scenarios;
@@ -144,18 +142,6 @@ pub(crate) async fn wait_event(
         let events = events_about(host, kind, name).await?;
         let found = events.iter().any(|(of, note)| of == reason && note.contains(part));
         ensure!(found, "Events: {events:?}");
-        Ok(())
-    })
-    .await
-}
-
-/// Stops a member and waits until the operator has noticed: nothing more is sent there, not even later.
-pub(crate) async fn stop_and_wait(host: &Cluster, member: &Cluster) -> Result<()> {
-    member.stop().await?;
-    let clusters = api(host, FEDISTIO, "MemberCluster", "");
-    eventually("the operator notices that the member is away", SOON, || async {
-        let status = status_of(&clusters, member.name()).await?;
-        ensure!(status["conditions"][0]["status"] == "False", "{status}");
         Ok(())
     })
     .await

@@ -59,7 +59,7 @@ pub(crate) fn drift(cluster: &str) -> Announcement {
 /// The Event for a copy that is given up.
 pub(crate) fn released(cluster: &str, why: &str) -> Announcement {
     let note = format!("{cluster}: {why}; the copy that is left there is orphaned");
-    Announcement { warning: true, reason: "CopyOrphaned".to_owned(), action: "Release", note }
+    Announcement { warning: true, reason: "CopyReleased".to_owned(), action: "Release", note }
 }
 
 impl Announcer {

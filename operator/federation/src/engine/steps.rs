@@ -85,6 +85,9 @@ impl Engine {
                     tracing::warn!(owner = %object.owner, %cluster, reason = %verdict.message, "the copy is given up");
                     let news = announce::released(&cluster, &verdict.message);
                     self.announcer.publish(object, news, &mut self.host_writes);
+                    if let Some(member) = self.fleet.member(&cluster) {
+                        member.cancel(&object.key());
+                    }
                     gone.push(Arc::clone(&cluster));
                 }
                 Step::Wait(wait) => {

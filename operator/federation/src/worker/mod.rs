@@ -163,6 +163,14 @@ impl Member {
         self.push(key, Job { task: Task::Delete { uid }, persistent: true, reply: Box::new(reply) });
     }
 
+    /// Takes back what is queued for an object; a request that is under way is not sent again.
+    pub fn cancel(&self, key: &ObjectKey) {
+        let job = lock(&self.shared.queue).cancel(key);
+        if let Some(job) = job {
+            (job.reply)(Err(WriteError::Superseded));
+        }
+    }
+
     /// Applies a manifest and waits for the answer: the object as it is now.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ pub(crate) struct Queue<K, J> {
 struct Slot<J> {
     next: Option<J>,
     running: bool,
+    /// The running job must not run again.
+    cancelled: bool,
 }
 
 impl<K: Clone + Eq + Hash, J> Queue<K, J> {
@@ -29,7 +31,7 @@ impl<K: Clone + Eq + Hash, J> Queue<K, J> {
             return slot.next.replace(job);
         }
         self.waiting.push_back(key.clone());
-        self.slots.insert(key, Slot { next: Some(job), running: false });
+        self.slots.insert(key, Slot { next: Some(job), running: false, cancelled: false });
         None
     }
 
@@ -56,11 +58,24 @@ impl<K: Clone + Eq + Hash, J> Queue<K, J> {
         self.finish(key, Some(job))
     }
 
+    /// Takes out the waiting job of `key`, and keeps a running one from running again.
+    pub(crate) fn cancel(&mut self, key: &K) -> Option<J> {
+        let slot = self.slots.get_mut(key)?;
+        slot.cancelled = slot.running;
+        let job = slot.next.take();
+        if !slot.running {
+            self.slots.remove(key);
+            self.waiting.retain(|waiting| waiting != key);
+        }
+        job
+    }
+
     fn finish(&mut self, key: &K, again: Option<J>) -> Option<J> {
         let Some(slot) = self.slots.get_mut(key) else { return again };
         slot.running = false;
+        let cancelled = std::mem::take(&mut slot.cancelled);
         let left = match (&slot.next, again) {
-            (None, Some(job)) => {
+            (None, Some(job)) if !cancelled => {
                 slot.next = Some(job);
                 None
             }
@@ -114,6 +129,27 @@ mod tests {
         assert_eq!(queue.pop(), Some(("a", 2)));
         queue.done(&"a");
         assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn a_cancelled_job_runs_no_more() {
+        let mut queue = Queue::new();
+        queue.push("a", 1);
+        queue.push("b", 2);
+        assert_eq!(queue.cancel(&"a"), Some(1));
+        assert_eq!(queue.pop(), Some(("b", 2)));
+        // Under way: it is not stopped, but not tried again either.
+        assert_eq!(queue.cancel(&"b"), None);
+        assert_eq!(queue.retry(&"b", 2), Some(2));
+        assert_eq!(queue.len(), 0);
+        // What comes after the cancellation counts.
+        queue.push("c", 3);
+        queue.pop();
+        queue.cancel(&"c");
+        queue.push("c", 4);
+        assert_eq!(queue.retry(&"c", 3), Some(3));
+        assert_eq!(queue.pop(), Some(("c", 4)));
+        assert_eq!(queue.cancel(&"x"), None);
     }
 
     #[test]

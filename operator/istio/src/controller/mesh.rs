@@ -335,6 +335,11 @@ impl Driver {
             if patience == Some(Duration::ZERO) {
                 tracing::warn!(mesh, cluster = %last.name, reason = %view.not_ready_message, "the control plane is given up");
                 self.announce(mesh, released(&last.name, &view.not_ready_message));
+                if let Some(state) = self.members.get(&last.name) {
+                    for (key, _) in state.copies(&owner) {
+                        state.member.iter().for_each(|member| member.cancel(key));
+                    }
+                }
                 return None;
             }
             let given_up = match patience {

@@ -51,7 +51,7 @@ fn sources(status: &FederatedIstioStatus) -> Option<&Condition> {
 pub(crate) fn released(cluster: &str, why: &str) -> Announcement {
     Announcement {
         warning: true,
-        reason: "ControlPlaneOrphaned".to_owned(),
+        reason: "ControlPlaneReleased".to_owned(),
         action: "Release",
         note: format!(
             "{cluster}: {why}, for longer than spec.deletion.unreachableTimeout; what is left there is orphaned: nobody removes it"

@@ -1,9 +1,8 @@
-//! Copies: made, overridden, put right, refused, removed.
+//! Copies come, follow, and are put right.
 
 use crate::{
-    NETWORKING, World, cluster_is,
-    common::{QUIET, SOON, TYPES, api, entry, gone},
-    federated, federated_virtual_services, in_sync, route, virtual_services, wait_status,
+    common::{QUIET, SOON, TYPES, World, api, entry, gone, status_of},
+    fixtures::*,
 };
 use anyhow::{Context as _, Result, ensure};
 use fedistio_tests::{
@@ -12,6 +11,25 @@ use fedistio_tests::{
 };
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
+
+pub(crate) async fn members_become_ready_with_version_region_and_zones(world: &mut World) -> Result<()> {
+    let clusters = api(&world.bed.host, "fedistio.io/v1alpha1", "MemberCluster", "");
+    for member in &world.bed.members {
+        let status = eventually("the member is ready", SOON, || async {
+            let status = status_of(&clusters, member.name()).await?;
+            let ready =
+                status["conditions"][0]["type"] == "Ready" && status["conditions"][0]["status"] == "True";
+            ensure!(ready && status["region"].is_string(), "status of {}: {status}", member.name());
+            Ok(status)
+        })
+        .await?;
+        assert_eq!(status["kubernetesVersion"], member.version().await?.as_str());
+        assert_eq!(status["zones"].as_array().map(Vec::len), Some(2), "{status}");
+    }
+    let table = install::fedistio_ok(&["clusters", "--kubeconfig", &host_kubeconfig(world)]).await?;
+    assert!(table.contains("member1") && table.contains("True"), "{table}");
+    Ok(())
+}
 
 pub(crate) async fn a_namespace_and_its_objects_reach_every_placed_cluster(world: &mut World) -> Result<()> {
     let everywhere = json!({"clusterSelector": {}});
@@ -145,7 +163,10 @@ pub(crate) async fn a_restart_writes_nothing_to_members(world: &mut World) -> Re
     // Whatever is still on its way from the scenarios before has to be done.
     tokio::time::sleep(QUIET).await;
     let marks: Vec<_> = world.bed.members.iter().map(Cluster::audit_mark).collect::<Result<_>>()?;
-    world.restart().await?;
+    if let Some(operator) = world.operator.take() {
+        operator.stop().await?;
+    }
+    world.operator = Some(world.installation.start().await?);
     // A change after the restart shows that the operator is at work, so that silence is not just absence.
     let probe = federated(
         "ConfigMap",
@@ -167,105 +188,29 @@ pub(crate) async fn a_restart_writes_nothing_to_members(world: &mut World) -> Re
     Ok(())
 }
 
-pub(crate) async fn bad_overrides_and_templates_stay_with_their_object_and_cluster(
-    world: &mut World,
-) -> Result<()> {
-    let everywhere = json!({"clusterSelector": {}});
-    let overrides =
-        json!([{"clusterName": "member1", "clusterOverrides": [{"path": "/spec/none/0", "value": 1}]}]);
-    let host = &world.bed.host;
+pub(crate) async fn relabelling_a_cluster_moves_copies(world: &mut World) -> Result<()> {
+    let canary = json!({"clusterSelector": {"matchLabels": {"env": "canary"}}});
     install::apply(
-        host,
-        federated("VirtualService", "bad-override", route("a"), everywhere.clone(), overrides),
+        &world.bed.host,
+        federated("ConfigMap", "moving", json!({"data": {"a": "1"}}), canary, json!([])),
     )
     .await?;
-    let wrong_kind = json!({"apiVersion": "v1", "kind": "ConfigMap"});
-    install::apply(
-        host,
-        federated("VirtualService", "wrong-kind", wrong_kind, everywhere.clone(), json!([])),
-    )
-    .await?;
-    let unknown_field = json!({"spec": {"hosts": ["a"], "htpp": []}});
-    install::apply(
-        host,
-        federated("VirtualService", "unknown-field", unknown_field, everywhere.clone(), json!([])),
-    )
-    .await?;
-
-    let federated_services = federated_virtual_services(world);
-    let status = wait_status(&federated_services, "bad-override", "one cluster failed", |status| {
-        cluster_is("member1", "Failed", "OverrideFailed")(status)
-            && cluster_is("member2", "InSync", "Applied")(status)
-    })
-    .await?;
-    let message = entry(&status, "member1")["message"].as_str().unwrap_or_default();
-    assert!(
-        message.contains("overrides[0].clusterOverrides[0]") && message.contains("/spec/none/0"),
-        "{message}"
-    );
-
-    let status = wait_status(
-        &federated_services,
-        "wrong-kind",
-        "refused",
-        cluster_is("member1", "Failed", "TemplateInvalid"),
-    )
-    .await?;
-    let message = status["conditions"][0]["message"].as_str().unwrap_or_default();
-    assert!(message.contains("v1 ConfigMap") && message.contains("VirtualService"), "{message}");
-
-    let status = wait_status(
-        &federated_services,
-        "unknown-field",
-        "refused",
-        cluster_is("member1", "Failed", "Invalid"),
-    )
-    .await?;
-    let message = status["conditions"][0]["message"].as_str().unwrap_or_default();
-    assert!(message.contains("htpp"), "{message}");
-
-    // Malformed specs are refused by the CRD itself.
-    let both = json!([{"clusterName": "a", "clusterSelector": {}, "clusterOverrides": []}]);
-    let error =
-        install::apply(host, federated("VirtualService", "refused", route("a"), everywhere, both)).await;
-    let message =
-        format!("{:#}", error.err().context("clusterName and clusterSelector were taken together")?);
-    assert!(message.contains("either clusterName or clusterSelector"), "{message}");
-    for name in ["bad-override", "wrong-kind", "unknown-field"] {
-        federated_services.delete(name, &DeleteParams::default()).await?;
-    }
-    Ok(())
-}
-
-pub(crate) async fn an_object_that_is_not_ours_is_not_taken_over(world: &mut World) -> Result<()> {
-    let member = &world.bed.members[0];
-    let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "theirs", "namespace": "bookinfo"},
-        "data": {"owner": "them"}});
-    let theirs = install::apply(member, theirs).await?;
-    let ours = federated(
-        "ConfigMap",
-        "theirs",
-        json!({"data": {"owner": "us"}}),
-        json!({"clusterSelector": {}}),
-        json!([]),
-    );
-    install::apply(&world.bed.host, ours).await?;
     let maps = api(&world.bed.host, TYPES, "FederatedConfigMap", "bookinfo");
-    let status = wait_status(&maps, "theirs", "a conflict", |status| {
-        cluster_is("member1", "Failed", "Conflict")(status)
-            && cluster_is("member2", "InSync", "Applied")(status)
+    wait_status(&maps, "moving", "in the canary only", in_sync(1)).await?;
+    let clusters = api(&world.bed.host, "fedistio.io/v1alpha1", "MemberCluster", "");
+    let label = |env: &str| Patch::Merge(json!({"metadata": {"labels": {"env": env}}}));
+    clusters.patch("member1", &PatchParams::default(), &label("prod")).await?;
+    clusters.patch("member2", &PatchParams::default(), &label("canary")).await?;
+    wait_status(&maps, "moving", "moved", |status| {
+        cluster_is("member2", "InSync", "Applied")(status) && entry(status, "member1").is_null()
     })
     .await?;
-    let message = entry(&status, "member1")["message"].as_str().unwrap_or_default();
-    assert!(message.contains("fedistio-tests") && message.contains("owner"), "{message}");
-    maps.delete("theirs", &DeleteParams::default()).await?;
-    eventually("the federated object is gone", SOON, || gone(&maps, "theirs")).await?;
-    let copy = api(member, "v1", "ConfigMap", "bookinfo")
-        .get("theirs")
-        .await
-        .context("an object that is not ours was deleted")?;
-    assert_eq!(copy.data["data"]["owner"], "them");
-    install::delete(member, &theirs).await
+    gone(&api(&world.bed.members[0], "v1", "ConfigMap", "bookinfo"), "moving").await?;
+    clusters.patch("member1", &PatchParams::default(), &label("canary")).await?;
+    clusters.patch("member2", &PatchParams::default(), &label("prod")).await?;
+    wait_status(&maps, "moving", "moved back", cluster_is("member1", "InSync", "Applied")).await?;
+    maps.delete("moving", &DeleteParams::default()).await?;
+    Ok(())
 }
 
 pub(crate) async fn two_hundred_objects_come_and_go(world: &mut World) -> Result<()> {
@@ -297,36 +242,6 @@ pub(crate) async fn two_hundred_objects_come_and_go(world: &mut World) -> Result
             .await?
             .items;
         ensure!(left.is_empty(), "{} copies left in {}", left.len(), member.name());
-    }
-    Ok(())
-}
-
-pub(crate) async fn deleting_everything_leaves_no_copy(world: &mut World) -> Result<()> {
-    let kinds = [
-        "VirtualService",
-        "DestinationRule",
-        "Gateway",
-        "AuthorizationPolicy",
-        "PeerAuthentication",
-        "Deployment",
-        "Service",
-        "ServiceAccount",
-        "ConfigMap",
-        "Secret",
-    ];
-    for kind in kinds {
-        let objects = api(&world.bed.host, TYPES, &format!("Federated{kind}"), "bookinfo");
-        objects.delete_collection(&DeleteParams::default(), &kube::api::ListParams::default()).await?;
-        eventually(&format!("every Federated{kind} is gone"), SOON, || async {
-            let left = objects.list_metadata(&kube::api::ListParams::default()).await?.items.len();
-            ensure!(left == 0, "{left} left");
-            Ok(())
-        })
-        .await?;
-    }
-    for member in &world.bed.members {
-        let left = virtual_services(member).list(&kube::api::ListParams::default()).await?.items;
-        assert!(left.is_empty(), "left in {}: {left:?}", member.name());
     }
     Ok(())
 }
