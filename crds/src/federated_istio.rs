@@ -180,7 +180,7 @@ pub struct ClusterControlPlane {
     /// When `phase` last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Time>,
-    /// When the cluster got its current spec revision, or the last wait for a person ended: deadlines count from here.
+    /// When the cluster got its current spec revision, or was last healthy or waiting for a person: deadlines count from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
 }

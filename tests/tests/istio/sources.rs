@@ -115,11 +115,9 @@ pub(crate) async fn charts_that_were_fetched_before_do_without_their_registry(
     })
     .await?;
     wait_event(&world.bed.host, "FederatedIstio", "mesh", "CachedChartsUsed", "503").await?;
-    // From this source the charts were never fetched: they can't be had, and come by themselves when it is back.
+    // From this source the chart was never fetched: it can't be had, and comes by itself when the source is back.
     let mut elsewhere = release(world, NEW);
-    for chart in elsewhere["spec"]["charts"].as_array_mut().into_iter().flatten() {
-        chart["sources"] = json!([world.bed.registry.repository_url()]);
-    }
+    elsewhere["spec"]["charts"][1]["sources"] = json!([world.bed.registry.repository_url()]);
     install::apply(&world.bed.host, elsewhere).await?;
     wait_status(&meshes(world), "mesh", "the chart can't be had", SOON, |status| {
         entry(status, "member1")["reason"] == "ChartUnavailable"

@@ -45,12 +45,13 @@ pub(crate) fn entry(
 /// Sets the times of `new` after what was said `before`.
 ///
 /// Both start over with a new spec revision, even where the phase is the same: a time of success must not count from the old one. The start
-/// moves to the end of a wait for somebody, and to the end of a removal that is taken back: a deadline is for the operator's work.
+/// moves to the end of a wait for somebody, of a removal that is taken back, and of health: a deadline is for the operator's work.
 pub(crate) fn set_times(new: &mut ClusterControlPlane, before: Option<&ClusterControlPlane>, now: Timestamp) {
     let same = before.filter(|before| before.spec_revision == new.spec_revision);
     let at = || Some(Time(now));
     let waited = |before: &&ClusterControlPlane| {
-        let wait = waits_for_somebody(before.reason) || before.phase == Phase::Removing;
+        let idle = matches!(before.phase, Phase::Removing | Phase::Healthy);
+        let wait = idle || waits_for_somebody(before.reason);
         wait && (before.phase, before.reason) != (new.phase, new.reason)
     };
     new.start_time =
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_starts_when_a_wait_for_somebody_ends() {
+    fn a_deadline_starts_when_a_wait_or_health_ends() {
         let said = |phase, reason| ClusterControlPlane {
             spec_revision: "r2".to_owned(),
             start_time: Some(Time(at(5))),
@@ -299,6 +300,10 @@ mod tests {
         assert_eq!(start(&unknown, Phase::Installing, Reason::Applying), at(9));
         let installing = said(Phase::Installing, Reason::Applying);
         assert_eq!(start(&installing, Phase::WaitingForIstiod, Reason::IstiodNotReady), at(5));
+        // Drift of a cluster that was healthy for days is no failure of its stage.
+        let healthy = said(Phase::Healthy, Reason::Healthy);
+        assert_eq!(start(&healthy, Phase::Healthy, Reason::Healthy), at(5));
+        assert_eq!(start(&healthy, Phase::Installing, Reason::Applying), at(9));
         let removing = said(Phase::Removing, Reason::Removing);
         assert_eq!(start(&removing, Phase::Installing, Reason::Applying), at(9));
     }
