@@ -32,16 +32,24 @@ pub struct FederatedSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Deletion {
-    /// How long a removal waits for a cluster that does not answer, for example `30m`. After that the cluster is released: what is
-    /// there stays, and nobody looks after it. Without it a removal waits until the cluster answers or is unjoined.
+    /// How long a removal waits for a cluster that does not answer, for example `30m`: when this object is deleted, and when the
+    /// placement no longer selects the cluster. After that the cluster is released: what is there stays as an orphan. Without it a
+    /// removal waits until the cluster answers or is unjoined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreachable_timeout: Option<HumanDuration>,
 }
 
 impl Deletion {
-    /// How much longer a removal that waits `since` then may wait for a cluster that does not answer; `None`: for ever.
-    pub fn patience(&self, since: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
+    /// How much longer the removal of what has not been wanted since `unwanted` may wait for a cluster that has not answered since `away`;
+    /// `None`: for ever. The time runs while both hold: where either is not known (yet), it has not begun.
+    pub fn patience(
+        &self,
+        unwanted: Option<Timestamp>,
+        away: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Duration> {
         let limit = self.unreachable_timeout?.0;
+        let since = unwanted.zip(away).map(|(unwanted, away)| unwanted.max(away));
         let waited = since.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
         Some(limit.saturating_sub(waited.unwrap_or_default()))
     }
@@ -286,11 +294,19 @@ mod tests {
     fn patience_ends_with_the_timeout_and_never_without_one() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let deletion = |text: &str| Deletion { unreachable_timeout: Some(text.parse().unwrap()) };
-        assert_eq!(Deletion::default().patience(Some(at(0)), at(9999)), None);
-        assert_eq!(deletion("60s").patience(None, at(100)), Some(Duration::from_mins(1)));
-        assert_eq!(deletion("60s").patience(Some(at(100)), at(130)), Some(Duration::from_secs(30)));
-        assert_eq!(deletion("60s").patience(Some(at(100)), at(1000)), Some(Duration::ZERO));
+        let (minute, zero) = (Some(Duration::from_mins(1)), Some(Duration::ZERO));
+        let patience = |unwanted: Option<i64>, away: Option<i64>, now| {
+            deletion("60s").patience(unwanted.map(at), away.map(at), at(now))
+        };
+        assert_eq!(Deletion::default().patience(Some(at(0)), Some(at(0)), at(9999)), None);
+        assert_eq!(patience(Some(100), Some(100), 130), Some(Duration::from_secs(30)));
+        assert_eq!(patience(Some(100), Some(100), 1000), zero);
+        // A cluster that went away just now gets its time, however long the removal has lasted; and the other way round.
+        assert_eq!(patience(Some(100), Some(1000), 1000), minute);
+        assert_eq!(patience(Some(1000), Some(100), 1000), minute);
+        assert_eq!(patience(None, Some(100), 1000), minute);
+        assert_eq!(patience(Some(100), None, 1000), minute);
         // A clock that was set back does not shorten the wait.
-        assert_eq!(deletion("60s").patience(Some(at(100)), at(50)), Some(Duration::from_mins(1)));
+        assert_eq!(patience(Some(100), Some(100), 50), minute);
     }
 }

@@ -131,6 +131,7 @@ pub struct FederatedIstioStatus {
     #[serde(default)]
     pub summary: Summary,
     /// `Ready`: every control plane is ready on the wanted version. `Progressing`: a change is on its way through the stages.
+    /// `ChartSourcesAvailable`: the charts in use came from their sources, not from the cache because no source answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -179,7 +180,7 @@ pub struct ClusterControlPlane {
     /// When `phase` last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Time>,
-    /// When the cluster got its current spec revision: deadlines count from here.
+    /// When the cluster got its current spec revision, or was last healthy or waiting for a person: deadlines count from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
 }
@@ -240,7 +241,7 @@ pub enum ControlPlaneReason {
     WaitingForStage,
     /// A stage before this cluster's, or its own, has stopped.
     RolloutStopped,
-    /// Another `FederatedIstio` has the cluster.
+    /// Another `FederatedIstio` has the cluster; a cluster has one.
     ClusterTaken,
     /// The cluster is not registered.
     ClusterNotFound,

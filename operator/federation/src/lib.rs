@@ -3,6 +3,7 @@
 //! The folders are named after the stages of the data's way; a module that decides is pure and
 //! has no client in it, a module that talks decides nothing.
 
+mod alarm;
 pub mod cluster;
 mod engine;
 mod hash;
@@ -16,6 +17,7 @@ pub mod rollout;
 mod status;
 pub mod worker;
 
-pub use engine::run_engine;
+pub use alarm::alarm;
+pub use engine::{Announcement, Announcer, run_engine};
 pub use metrics::Metrics;
 pub use status::{PROPAGATED, replace_status};

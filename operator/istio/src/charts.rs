@@ -12,9 +12,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// A source that has not sent the chart within this time is given up for the next.
 const FETCH_TIMEOUT: Duration = Duration::from_mins(1);
+/// Sources that did not answer are asked again after this time.
+pub(crate) const RETRY: Duration = Duration::from_secs(15);
+/// For so long the last answer of such sources is taken for theirs: many clusters ask for the same chart at once. Less than [`RETRY`].
+const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// One rendering of one chart.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +55,11 @@ impl ChartRequest {
         )
     }
 
+    /// Name and version, for messages.
+    fn chart(&self) -> String {
+        format!("{}-{}", self.name, self.version)
+    }
+
     fn chart_key(&self) -> String {
         format!("{} {} {:?} {:?}", self.name, self.version, self.digest, self.sources)
     }
@@ -73,22 +83,61 @@ pub(crate) enum ChartFailure {
     Render { chart: String, message: String },
 }
 
+/// Which archive a chart was read from, and how it was come by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// SHA-256 of the archive.
+    pub(crate) digest: String,
+    /// Why it is one that was fetched before: no source answers. None where a source has it.
+    pub(crate) cached: Option<String>,
+}
+
+/// What a chart renders to.
+#[derive(Clone, Debug)]
+pub(crate) struct Rendering {
+    /// The objects, in install order.
+    pub(crate) objects: Vec<Value>,
+    /// Where the chart is from.
+    pub(crate) origin: Origin,
+}
+
+/// A chart that has been fetched and compiled.
+#[derive(Clone)]
+struct Ready {
+    chart: Arc<CompiledChart>,
+    origin: Origin,
+}
+
+/// What came of the last time that the sources of a chart were asked. It holds until then; without a time: for good.
+struct Known {
+    result: Result<Ready, ChartFailure>,
+    until: Option<Instant>,
+}
+
+/// One chart. The lock is held while its sources are asked, so that they are asked once, whoever wants the chart meanwhile.
+type Shared = Arc<tokio::sync::Mutex<Option<Known>>>;
+
 /// Charts that have been fetched and compiled.
 pub(crate) struct Charts {
     cache_dir: PathBuf,
-    compiled: Mutex<HashMap<String, Arc<CompiledChart>>>,
+    known: Mutex<HashMap<String, Shared>>,
 }
 
 impl Charts {
     pub(crate) fn new(cache_dir: PathBuf) -> Self {
-        Self { cache_dir, compiled: Mutex::default() }
+        Self { cache_dir, known: Mutex::default() }
+    }
+
+    /// Where the chart of a request is from now. Asks its sources where the last answer is too old.
+    pub(crate) async fn origin(&self, request: &ChartRequest) -> Result<Origin, ChartFailure> {
+        self.ready(request).await.map(|ready| ready.origin)
     }
 
     /// Fetches the chart where need be and renders it: the objects in install order. Notes are evaluated too, since
     /// Istio's charts check their values there; a failure in them is a failure.
-    pub(crate) async fn render(&self, request: ChartRequest) -> Result<Vec<Value>, ChartFailure> {
-        let chart = format!("{}-{}", request.name, request.version);
-        let compiled = self.compiled(&request, &chart).await?;
+    pub(crate) async fn render(&self, request: ChartRequest) -> Result<Rendering, ChartFailure> {
+        let chart = request.chart();
+        let Ready { chart: compiled, origin } = self.ready(&request).await?;
         let rendered = tokio::task::spawn_blocking(move || {
             let release = ReleaseOptions::install(&request.release, &request.namespace);
             compiled.render(&release, &request.values, &Capabilities::new(&request.kubernetes))
@@ -104,35 +153,45 @@ impl Charts {
                 hook.manifest.source
             )));
         }
-        Ok(rendered.manifests.into_iter().map(|manifest| manifest.value).collect())
+        let objects = rendered.manifests.into_iter().map(|manifest| manifest.value).collect();
+        Ok(Rendering { objects, origin })
     }
 
-    async fn compiled(
-        &self,
-        request: &ChartRequest,
-        chart: &str,
-    ) -> Result<Arc<CompiledChart>, ChartFailure> {
-        let key = request.chart_key();
-        if let Some(known) = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(Arc::clone(known));
+    async fn ready(&self, request: &ChartRequest) -> Result<Ready, ChartFailure> {
+        let shared = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(known.entry(request.chart_key()).or_default())
+        };
+        let mut known = shared.lock().await;
+        if let Some(last) = &*known
+            && last.until.is_none_or(|until| until > Instant::now())
+        {
+            return last.result.clone();
         }
-        let loaded = self.fetch(request, chart).await?;
-        let failed = |message| ChartFailure::Render { chart: chart.to_owned(), message };
+        let result = self.obtain(request).await;
+        let settled = result.as_ref().is_ok_and(|ready| ready.origin.cached.is_none());
+        let until = (!settled).then(|| Instant::now() + REMEMBERED);
+        *known = Some(Known { result: result.clone(), until });
+        result
+    }
+
+    async fn obtain(&self, request: &ChartRequest) -> Result<Ready, ChartFailure> {
+        let (loaded, origin) = self.fetch(request).await?;
+        let failed = |message| ChartFailure::Render { chart: request.chart(), message };
         let compiled = tokio::task::spawn_blocking(move || CompiledChart::new(loaded)).await;
         let compiled = compiled
             .map_err(|error| failed(error.to_string()))?
             .map_err(|error| failed(error.to_string()))?;
-        let compiled = Arc::new(compiled);
-        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&compiled));
-        Ok(compiled)
+        Ok(Ready { chart: Arc::new(compiled), origin })
     }
 }
 
 impl Charts {
     /// Asks the sources one after the other. A wrong digest ends the search: whoever can serve a changed chart should not
     /// go unnoticed because another source serves the right one.
-    async fn fetch(&self, request: &ChartRequest, chart: &str) -> Result<Chart, ChartFailure> {
+    async fn fetch(&self, request: &ChartRequest) -> Result<(Chart, Origin), ChartFailure> {
         let cache = ChartCache::new(&self.cache_dir);
+        let chart = request.chart();
         let mut failures = Vec::new();
         for text in &request.sources {
             let source = match text.parse::<ChartSource>() {
@@ -153,10 +212,10 @@ impl Charts {
             match tokio::time::timeout(FETCH_TIMEOUT, fetching).await {
                 Ok(Ok(archive)) => {
                     self.remember(request, &archive.digest).await;
-                    return Ok(archive.chart);
+                    return Ok((archive.chart, Origin { digest: archive.digest, cached: None }));
                 }
                 Ok(Err(error @ FetchError::Digest { .. })) => {
-                    return Err(ChartFailure::Digest { chart: chart.to_owned(), message: error.to_string() });
+                    return Err(ChartFailure::Digest { chart, message: error.to_string() });
                 }
                 Ok(Err(error)) => failures.push(with_sources(&error)),
                 Err(_) => {
@@ -168,11 +227,11 @@ impl Charts {
             failures.push("the catalogue names no source".to_owned());
         }
         let message = failures.join("; ");
-        if let Some(known) = self.recall(request, &cache).await {
+        if let Some((known, digest)) = self.recall(request, &cache).await {
             tracing::warn!(chart, %message, "no source answers; the archive that was fetched before is used");
-            return Ok(known);
+            return Ok((known, Origin { digest, cached: Some(format!("{chart}: {message}")) }));
         }
-        Err(ChartFailure::Unavailable { chart: chart.to_owned(), message })
+        Err(ChartFailure::Unavailable { chart, message })
     }
 
     /// Notes which archive the sources had, so that a restart does not depend on them. Without the note nothing breaks.
@@ -186,13 +245,14 @@ impl Charts {
         }
     }
 
-    async fn recall(&self, request: &ChartRequest, cache: &ChartCache) -> Option<Chart> {
+    async fn recall(&self, request: &ChartRequest, cache: &ChartCache) -> Option<(Chart, String)> {
         let note = tokio::fs::read_to_string(self.note(request)).await.ok()?;
         let (digest, of) = note.split_once('\n')?;
         if of != request.chart_key() {
             return None;
         }
-        Chart::from_archive(&cache.get(digest).await?).ok()
+        let chart = Chart::from_archive(&cache.get(digest).await?).ok()?;
+        Some((chart, digest.to_owned()))
     }
 
     /// One note per chart, version and list of sources: another source may have another archive.
@@ -253,6 +313,32 @@ mod tests {
         }
         let failure = charts.render(request(&[])).await.unwrap_err().to_string();
         assert!(failure.contains("names no source"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn many_clusters_ask_a_source_once() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let source = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(0));
+        let counter = Arc::clone(&asked);
+        // Whoever connects gets no answer.
+        let server = tokio::spawn(async move {
+            while listener.accept().await.is_ok() {
+                *counter.lock().unwrap() += 1;
+            }
+        });
+        let charts = Charts::new(std::env::temp_dir().join("fedistio-no-such-cache"));
+        let asking = (0..20).map(|cluster| {
+            let values = json!({"global": {"multiCluster": {"clusterName": cluster}}});
+            charts.render(ChartRequest { values, ..request(&[&source]) })
+        });
+        for result in futures::future::join_all(asking).await {
+            assert!(matches!(result, Err(ChartFailure::Unavailable { .. })));
+        }
+        server.abort();
+        // A client may try a connection that broke once more by itself.
+        let asked = *asked.lock().unwrap();
+        assert!((1..5).contains(&asked), "{asked}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use fedistio_tests::{
 };
 use kube::{
     Api,
-    api::DynamicObject,
+    api::{DynamicObject, ListParams},
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::Value;
@@ -118,4 +118,31 @@ pub(crate) fn entry<'a>(status: &'a Value, cluster: &str) -> &'a Value {
 pub(crate) async fn gone(api: &Api<DynamicObject>, name: &str) -> Result<()> {
     ensure!(api.get_opt(name).await?.is_none(), "{name} is still there");
     Ok(())
+}
+
+/// Reasons and notes of the Events about an object of the host.
+pub(crate) async fn events_about(host: &Cluster, kind: &str, name: &str) -> Result<Vec<(String, String)>> {
+    let list = api(host, "events.k8s.io/v1", "Event", "").list(&ListParams::default()).await?;
+    let about = |event: &&DynamicObject| {
+        event.data["regarding"]["kind"] == kind && event.data["regarding"]["name"] == name
+    };
+    let text = |event: &DynamicObject, field: &str| event.data[field].as_str().unwrap_or_default().to_owned();
+    Ok(list.items.iter().filter(about).map(|event| (text(event, "reason"), text(event, "note"))).collect())
+}
+
+/// Waits for an Event about an object of the host whose note contains `part`.
+pub(crate) async fn wait_event(
+    host: &Cluster,
+    kind: &str,
+    name: &str,
+    reason: &str,
+    part: &str,
+) -> Result<()> {
+    eventually(&format!("an Event {reason} about {kind} {name}"), SOON, || async {
+        let events = events_about(host, kind, name).await?;
+        let found = events.iter().any(|(of, note)| of == reason && note.contains(part));
+        ensure!(found, "Events: {events:?}");
+        Ok(())
+    })
+    .await
 }

@@ -36,6 +36,7 @@ async fn federation_on_real_clusters() -> Result<()> {
         removal::a_copy_leaves_the_ledger_only_when_it_is_gone,
         faults::a_broken_secret_stops_only_its_cluster,
         removal::a_member_that_is_away_is_given_up_when_the_user_says_so,
+        removal::a_copy_that_was_given_up_is_removed_while_somebody_answers_for_it,
         removal::taking_a_member_out_releases_its_copies,
         propagation::two_hundred_objects_come_and_go,
         removal::deleting_everything_leaves_no_copy,

@@ -1,7 +1,7 @@
 //! Copies go, and nothing is lost of where they are.
 
 use crate::{
-    common::{QUIET, SOON, TYPES, World, api, entry, gone},
+    common::{QUIET, SOON, TYPES, World, api, entry, gone, wait_event},
     fixtures::*,
 };
 use anyhow::{Context as _, Result, ensure};
@@ -52,6 +52,7 @@ pub(crate) async fn a_member_that_is_away_is_given_up_when_the_user_says_so(worl
     })
     .await?;
     eventually("the federated object is gone", SOON, || gone(&maps, "given-up")).await?;
+    wait_event(&world.bed.host, "FederatedConfigMap", "given-up", "CopyReleased", "member2").await?;
     gone(&api(&world.bed.members[0], "v1", "ConfigMap", "bookinfo"), "given-up").await?;
     second.start().await?;
     // What was given up stays, also when the member is back.
@@ -59,6 +60,28 @@ pub(crate) async fn a_member_that_is_away_is_given_up_when_the_user_says_so(worl
     let copies = api(second, "v1", "ConfigMap", "bookinfo");
     copies.delete("given-up", &DeleteParams::default()).await.context("a copy that was given up is gone")?;
     Ok(())
+}
+
+pub(crate) async fn a_copy_that_was_given_up_is_removed_while_somebody_answers_for_it(
+    world: &mut World,
+) -> Result<()> {
+    let second = &world.bed.members[1];
+    let object = |placement: Value| {
+        let mut object = federated("ConfigMap", "moved", json!({"data": {"a": "1"}}), placement, json!([]));
+        object["spec"]["deletion"] = json!({"unreachableTimeout": "3s"});
+        object
+    };
+    install::apply(&world.bed.host, object(json!({"clusterSelector": {}}))).await?;
+    let maps = api(&world.bed.host, TYPES, "FederatedConfigMap", "bookinfo");
+    wait_status(&maps, "moved", "in both", in_sync(2)).await?;
+    second.stop().await?;
+    install::apply(&world.bed.host, object(json!({"clusters": [{"name": "member1"}]}))).await?;
+    wait_status(&maps, "moved", "the second is given up", in_sync(1)).await?;
+    wait_event(&world.bed.host, "FederatedConfigMap", "moved", "CopyReleased", "member2").await?;
+    second.start().await?;
+    let copies = api(second, "v1", "ConfigMap", "bookinfo");
+    eventually("the copy is removed when it is seen again", SOON, || gone(&copies, "moved")).await?;
+    maps.delete("moved", &DeleteParams::default()).await.map(drop).map_err(Into::into)
 }
 
 pub(crate) async fn taking_a_member_out_releases_its_copies(world: &mut World) -> Result<()> {

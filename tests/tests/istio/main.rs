@@ -35,5 +35,6 @@ async fn control_planes_on_real_clusters() -> Result<()> {
         sources::charts_that_were_fetched_before_do_without_their_registry,
         sharing::a_cluster_has_one_control_plane_and_the_next_in_line_gets_it,
         sharing::a_removal_gives_a_cluster_up_when_the_user_says_so,
+        sharing::a_cluster_that_leaves_the_placement_is_given_up_in_the_same_way,
     )
 }

@@ -1,7 +1,7 @@
 //! Several `FederatedIstio`s, and removals that do not wait for ever.
 
 use crate::{
-    common::{SOON, World, entry, gone, wait_status},
+    common::{QUIET, SOON, World, entry, gone, wait_event, wait_status},
     fixtures::*,
 };
 use anyhow::Result;
@@ -22,6 +22,7 @@ pub(crate) async fn a_cluster_has_one_control_plane_and_the_next_in_line_gets_it
     .await?;
     let message = entry(&status, "member2")["message"].as_str().unwrap_or_default();
     assert!(message.contains("FederatedIstio mesh"), "{message}");
+    wait_event(&world.bed.host, "FederatedIstio", "rival", "ClusterTaken", "member2").await?;
     assert_eq!(entry(&meshes(world).get("mesh").await?.data["status"], "member2")["phase"], "Healthy");
     // The first one leaves this cluster only.
     let mut rest = mesh("mesh", NEW);
@@ -54,7 +55,40 @@ pub(crate) async fn a_removal_gives_a_cluster_up_when_the_user_says_so(world: &m
     })
     .await?;
     eventually("the mesh is gone", SOON, || async { gone(&meshes(world), "rival").await }).await?;
+    wait_event(&world.bed.host, "FederatedIstio", "rival", "ControlPlaneReleased", "member2").await?;
     second.start().await?;
+    tokio::time::sleep(QUIET).await;
     assert_eq!(istiods(second).await?, ["istiod-1-28-2"], "what was given up must stay as it is");
     Ok(())
+}
+
+pub(crate) async fn a_cluster_that_leaves_the_placement_is_given_up_in_the_same_way(
+    world: &mut World,
+) -> Result<()> {
+    let first = &world.bed.members[0];
+    let mut moved = mesh("mesh", NEW);
+    moved["spec"].as_object_mut().map(|spec| spec.remove("strategyRef"));
+    moved["spec"]["placement"] = json!({"clusters": [{"name": "member2"}]});
+    first.stop().await?;
+    install::apply(&world.bed.host, moved.clone()).await?;
+    // Without a bound it waits, and says what would end the wait.
+    wait_status(
+        &meshes(world),
+        "mesh",
+        "it waits for member1, and has come to member2",
+        INSTALLED,
+        |status| {
+            let message = entry(status, "member1")["message"].as_str().unwrap_or_default();
+            message.contains("unjoin --force") && entry(status, "member2")["phase"] == "Healthy"
+        },
+    )
+    .await?;
+    moved["spec"]["deletion"] = json!({"unreachableTimeout": "5s"});
+    install::apply(&world.bed.host, moved).await?;
+    wait_status(&meshes(world), "mesh", "member1 is given up", SOON, |status| {
+        entry(status, "member1").is_null() && entry(status, "member2")["phase"] == "Healthy"
+    })
+    .await?;
+    wait_event(&world.bed.host, "FederatedIstio", "mesh", "ControlPlaneReleased", "member1").await?;
+    first.start().await
 }

@@ -1,7 +1,7 @@
 //! Versions of one's own, other Kubernetes versions, changed charts, a registry that is down.
 
 use crate::{
-    common::{FEDISTIO, SOON, World, entry, wait_status},
+    common::{SOON, World, entry, wait_event, wait_status},
     fixtures::*,
 };
 use anyhow::{Context as _, Result, ensure};
@@ -73,6 +73,7 @@ pub(crate) async fn a_changed_chart_is_refused_and_changes_nothing(world: &mut W
     .await?;
     let message = entry(&status, "member1")["message"].as_str().unwrap_or_default();
     assert!(message.contains(&"0".repeat(64)), "{message}");
+    wait_event(&world.bed.host, "FederatedIstio", "mesh", "ChartDigestMismatch", "member1").await?;
     assert_eq!(uid(first, "istiod-1-29-1").await?, before);
     assert_eq!(tag_of(first).await?.as_deref(), Some("1-29-1"));
     install::apply(&world.bed.host, release(world, NEW)).await?;
@@ -107,15 +108,17 @@ pub(crate) async fn charts_that_were_fetched_before_do_without_their_registry(
         .await?;
     }
     ensure!(world.bed.registry.requests() > asked, "the registry was not even asked");
-    // What was never fetched can't be had, and comes by itself when the registry is back.
-    let never = json!({"apiVersion": FEDISTIO, "kind": "IstioRelease", "metadata": {"name": "1.29.1-copy"},
-        "spec": {"version": "1.29.2", "predecessors": ["1.29", "1.28"], "charts": [
-            {"name": "base", "sources": [format!("{}/base", world.bed.registry.oci_url())]},
-            {"name": "istiod", "sources": [format!("{}/istiod", world.bed.registry.oci_url())]}]}});
-    install::apply(&world.bed.host, never).await?;
-    let mut next = two_versions();
-    next["spec"]["template"]["version"] = json!("1.29.2");
-    install::apply(&world.bed.host, next).await?;
+    wait_status(&meshes(world), "mesh", "it says where the charts are from", SOON, |status| {
+        let said = condition(status, "ChartSourcesAvailable");
+        let charts = ["base-1.29.1", "istiod-1.29.1", "istiod-1.28.2", "503"];
+        said["reason"] == "CachedChartsUsed" && charts.iter().all(|part| said.to_string().contains(part))
+    })
+    .await?;
+    wait_event(&world.bed.host, "FederatedIstio", "mesh", "CachedChartsUsed", "503").await?;
+    // From this source the chart was never fetched: it can't be had, and comes by itself when the source is back.
+    let mut elsewhere = release(world, NEW);
+    elsewhere["spec"]["charts"][1]["sources"] = json!([world.bed.registry.repository_url()]);
+    install::apply(&world.bed.host, elsewhere).await?;
     wait_status(&meshes(world), "mesh", "the chart can't be had", SOON, |status| {
         entry(status, "member1")["reason"] == "ChartUnavailable"
             && entry(status, "member2")["phase"] == "Healthy"
@@ -123,10 +126,17 @@ pub(crate) async fn charts_that_were_fetched_before_do_without_their_registry(
     .await?;
     assert_eq!(istiods(&world.bed.members[0]).await?, ["istiod-1-29-1"]);
     world.bed.registry.set_down(false);
-    install::apply(&world.bed.host, two_versions()).await?;
-    wait_status(&meshes(world), "mesh", "all is well again", INSTALLED, |status| {
+    wait_status(&meshes(world), "mesh", "all is well again by itself", INSTALLED, |status| {
         ["member1", "member2"].iter().all(|name| entry(status, name)["phase"] == "Healthy")
+            && condition(status, "ChartSourcesAvailable")["reason"] == "SourcesAnswer"
     })
     .await?;
-    Ok(())
+    wait_event(&world.bed.host, "FederatedIstio", "mesh", "ChartSourcesAvailable", "again").await?;
+    install::apply(&world.bed.host, release(world, NEW)).await.map(drop)
+}
+
+/// A condition of a status.
+fn condition<'a>(status: &'a Value, type_: &str) -> &'a Value {
+    let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    conditions.iter().find(|condition| condition["type"] == type_).unwrap_or(&Value::Null)
 }

@@ -6,6 +6,11 @@ use crate::{
 };
 use anyhow::{Result, ensure};
 use fedistio_tests::install::{self, eventually};
+use serde_json::{Value, json};
+
+/// Phases of an upgrade, in order.
+const PHASES: [&str; 6] =
+    ["Installing", "WaitingForIstiod", "MovingTag", "MovingWorkloads", "RemovingOldRevision", "Healthy"];
 
 pub(crate) async fn a_new_version_that_is_not_ready_in_time_stops_the_stage(world: &mut World) -> Result<()> {
     let [canary, rest] = [&world.bed.members[0], &world.bed.members[1]];
@@ -49,8 +54,12 @@ pub(crate) async fn a_live_upgrade_goes_canary_first_and_takes_the_workloads_alo
     let [canary, rest] = [&world.bed.members[0], &world.bed.members[1]];
     install::apply(&world.bed.host, mesh("mesh", NEW)).await?;
     // For as long as the canary is not through, the rest must not have begun.
+    let phases = std::cell::RefCell::new(Vec::new());
     eventually("the canary is through", UPGRADED, || async {
         let status = meshes(world).get("mesh").await?.data["status"].clone();
+        if entry(&status, "member1")["version"] == NEW {
+            phases.borrow_mut().push(entry(&status, "member1")["phase"].clone());
+        }
         let through =
             entry(&status, "member1")["phase"] == "Healthy" && entry(&status, "member1")["version"] == NEW;
         if !through {
@@ -61,6 +70,11 @@ pub(crate) async fn a_live_upgrade_goes_canary_first_and_takes_the_workloads_alo
         Ok(())
     })
     .await?;
+    let mut phases = phases.into_inner();
+    phases.dedup();
+    let place = |phase: &Value| PHASES.iter().position(|one| phase == one);
+    assert!(phases.iter().map(place).is_sorted(), "phases went back: {phases:?}");
+    assert!(phases.contains(&json!("MovingWorkloads")), "{phases:?}");
     proxies_are(canary, "1-29-1").await?;
     wait_status(&meshes(world), "mesh", "every cluster is on the new version", UPGRADED, healthy_on(NEW))
         .await?;

@@ -161,15 +161,17 @@ impl Monitor {
         let ready = result.is_ok();
         self.metrics.ready(name, ready);
         let message = result.as_ref().err().map(|not| not.message.clone()).unwrap_or_default();
+        self.cluster.metadata.generation = Some(self.generation.load(Ordering::Acquire));
+        let status = next_status(&self.cluster, result, facts, Timestamp::now());
+        let since = status.last_transition_time.as_ref().map(|time| time.0);
         self.fleet.update(name, |view| {
             view.ready = ready;
             view.not_ready_message = message;
+            view.not_ready_since = since.filter(|_| !ready);
             if let Some(facts) = facts {
                 view.kubernetes_version = facts.version.as_deref().and_then(parse_kubernetes_version);
             }
         });
-        self.cluster.metadata.generation = Some(self.generation.load(Ordering::Acquire));
-        let status = next_status(&self.cluster, result, facts, Timestamp::now());
         if self.cluster.status.as_ref() == Some(&status) {
             return;
         }

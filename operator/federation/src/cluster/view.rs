@@ -1,5 +1,6 @@
 //! What planning needs to know of a member cluster.
 
+use k8s_openapi::jiff::Timestamp;
 use semver::Version;
 use std::collections::BTreeMap;
 
@@ -16,6 +17,9 @@ pub struct ClusterView {
     pub ready: bool,
     /// Why it is not ready; empty when it is.
     pub not_ready_message: String,
+    /// Since when it is not ready, as its `MemberCluster` says: the time goes on over restarts. None while it is ready, or while nobody
+    /// knows.
+    pub not_ready_since: Option<Timestamp>,
     /// Version of its API server, once that is known.
     pub kubernetes_version: Option<Version>,
 }

@@ -1,4 +1,4 @@
-//! Kubernetes Events about federated objects: what went wrong in which cluster, and what was put right.
+//! Kubernetes Events about objects of the host: what went wrong in which cluster, and what was put right.
 
 use crate::{engine::object::Object, plan::Verdict, worker::chain};
 use fedistio_crds::{CopyState, FIELD_MANAGER};
@@ -20,18 +20,22 @@ const NOTE: usize = 800;
 
 /// Publishes Events in the background. Cheap to clone; clones share their memory of repeated Events.
 #[derive(Clone)]
-pub(crate) struct Announcer {
+pub struct Announcer {
     recorder: Recorder,
     under_way: Arc<AtomicUsize>,
 }
 
 /// What an Event says. Pure data, so that it can be decided without a server.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Announcement {
-    warning: bool,
-    reason: String,
-    action: &'static str,
-    note: String,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Is something wrong?
+    pub warning: bool,
+    /// Why it is said, in CamelCase.
+    pub reason: String,
+    /// What the operator was about.
+    pub action: &'static str,
+    /// What happened, and what to do.
+    pub note: String,
 }
 
 /// The Event for a copy that has become `verdict`; none where nothing new went wrong or was repaired.
@@ -54,22 +58,19 @@ pub(crate) fn drift(cluster: &str) -> Announcement {
 
 /// The Event for a copy that is given up.
 pub(crate) fn released(cluster: &str, why: &str) -> Announcement {
-    let note = format!("{cluster}: {why}; what is there stays, and nobody looks after it");
+    let note = format!("{cluster}: {why}; the copy that is left there is orphaned");
     Announcement { warning: true, reason: "CopyReleased".to_owned(), action: "Release", note }
 }
 
 impl Announcer {
-    pub(crate) fn new(host: Client) -> Self {
+    /// Publishes on `host`.
+    pub fn new(host: Client) -> Self {
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         Self { recorder: Recorder::new(host, reporter), under_way: Arc::default() }
     }
 
-    /// Publishes about `object`, as a task of `tasks`.
+    /// Publishes about a federated object, as a task of `tasks`.
     pub(crate) fn publish(&self, object: &Object, announcement: Announcement, tasks: &mut JoinSet<()>) {
-        if self.under_way.fetch_add(1, Ordering::AcqRel) >= UNDER_WAY {
-            self.under_way.fetch_sub(1, Ordering::AcqRel);
-            return;
-        }
         let federated = &object.type_.config.federated;
         let namespace = Some(object.owner.namespace.to_string()).filter(|namespace| !namespace.is_empty());
         let reference = ObjectReference {
@@ -80,6 +81,20 @@ impl Announcer {
             uid: Some(object.uid.clone()),
             ..ObjectReference::default()
         };
+        self.publish_about(reference, announcement, tasks);
+    }
+
+    /// Publishes about any object of the host, as a task of `tasks`. What can't be written is dropped.
+    pub fn publish_about(
+        &self,
+        reference: ObjectReference,
+        announcement: Announcement,
+        tasks: &mut JoinSet<()>,
+    ) {
+        if self.under_way.fetch_add(1, Ordering::AcqRel) >= UNDER_WAY {
+            self.under_way.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
         let event = Event {
             type_: if announcement.warning { EventType::Warning } else { EventType::Normal },
             reason: announcement.reason,

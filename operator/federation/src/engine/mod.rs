@@ -9,13 +9,14 @@ mod steps;
 mod types;
 
 use crate::{
+    alarm,
     cluster::{ClusterView, Fleet, FleetEvent},
     metrics::Metrics,
     plan::{InFlight, WatchState},
     render::Owner,
     worker::{WriteError, Written},
 };
-use announce::Announcer;
+pub use announce::{Announcement, Announcer};
 use fedistio_crds::{FederatedStatus, FederatedTypeConfig, ResourceType};
 use host::{HostObject, watch_types};
 use kube::Client;
@@ -28,7 +29,7 @@ use std::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 use types::TypeState;
 
@@ -139,13 +140,6 @@ pub async fn run_engine(host: Client, fleet: Fleet, metrics: Metrics, started: w
         if !*started.borrow() && engine.has_started() {
             started.send_replace(true);
         }
-    }
-}
-
-async fn alarm(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -220,13 +220,18 @@ impl Object {
         self.finalizers.iter().any(|finalizer| finalizer == fedistio_crds::FINALIZER)
     }
 
-    /// How much longer the removal of a cluster's copy may wait for the cluster to answer. The time counts from the status, so that it goes
-    /// on after a restart of the operator.
-    pub(crate) fn patience(&self, cluster: &str, now: Timestamp) -> Option<Duration> {
+    /// How much longer the removal of a cluster's copy may wait for the cluster, which has not answered since `away`. The time counts from the
+    /// status, so that it goes on after a restart of the operator.
+    pub(crate) fn patience(
+        &self,
+        cluster: &str,
+        away: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Duration> {
         let entry = self.status.clusters.iter().find(|entry| entry.name == cluster);
         let removing = entry.filter(|entry| entry.state == CopyState::Removing);
         let since = removing.and_then(|entry| entry.last_transition_time.as_ref()).map(|time| time.0);
-        self.deletion.patience(since, now)
+        self.deletion.patience(since, away, now)
     }
 
     /// Is nothing under way?

@@ -139,7 +139,7 @@ impl Engine {
             in_flight: copy.in_flight.map(|(task, _)| task),
             failure: copy.failure.as_deref(),
             hold_until: copy.hold_until(),
-            patience: object.patience(cluster, Timestamp::now()),
+            patience: object.patience(cluster, view.and_then(|view| view.not_ready_since), Timestamp::now()),
             now,
         })
     }

@@ -163,7 +163,8 @@ pub fn plan_copy(input: &CopyInput<'_>) -> Verdict {
         Wanted::Undecided { message } => {
             Verdict::new(Step::Rest, CopyState::Pending, CopyReason::ClusterNotReady, message.as_str())
         }
-        Wanted::Excluded { message } => match plan_removal(input) {
+        // Still selected, so it stays in the status whatever happens: nothing to release.
+        Wanted::Excluded { message } => match plan_removal(&CopyInput { patience: None, ..input.clone() }) {
             Verdict { step: Step::Forget, .. } => {
                 Verdict::new(Step::Rest, CopyState::Excluded, CopyReason::ConstraintNotMet, message.as_str())
             }
@@ -451,8 +452,16 @@ mod tests {
             ..Case::default()
         };
         assert_eq!(plan(&there).step, Step::Delete);
-        let wanted = Case { ready: Err("away"), patience: Some(Duration::ZERO), ..Case::default() };
-        assert_eq!(plan(&wanted).step, Step::Rest);
+        for wanted in [Wanted::Copy { hash: HASH }, Wanted::Excluded { message: "too old".to_owned() }] {
+            let selected = Case {
+                wanted,
+                seen: Some(seen(HASH, true)),
+                ready: Err("away"),
+                patience: Some(Duration::ZERO),
+                ..Case::default()
+            };
+            assert_eq!(plan(&selected).step, Step::Rest);
+        }
     }
 
     #[test]

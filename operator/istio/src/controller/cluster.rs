@@ -11,7 +11,7 @@ use crate::{
         mesh::{failed, keep},
         plan::{Plan, plan},
     },
-    upgrade::{Facts, Readiness, Step, Workload, WorkloadKind, decide, phase_of_missing, plan_restarts},
+    upgrade::{Facts, Readiness, Step, Workload, WorkloadKind, complete, decide, plan_restarts},
 };
 use fedistio_crds::{
     ClusterControlPlane, ControlPlanePhase as Phase, ControlPlaneReason as Reason, MeshSpec, Override,
@@ -22,7 +22,6 @@ use fedistio_federation::{
     worker::{WriteError, Written},
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, api::ListParams};
 use semver::Version;
 use serde_json::{Value, json};
@@ -38,8 +37,6 @@ const RESTART_BATCH: usize = 5;
 /// Annotation on the pod template of a restarted workload: the revision for which it was restarted. A second patch with the same value
 /// changes nothing, so a restarted operator restarts no workload twice.
 const ANNOTATION_RESTARTED: &str = "fedistio.io/restarted-for-revision";
-/// A release that is made together with the object that names it is there by then.
-const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 /// The CRDs of a large list take their time.
 const CRD_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -108,17 +105,7 @@ impl Driver {
                     keep(cluster, last, Phase::Installing, Reason::Applying, "the charts are being rendered")
                 }
             },
-            Err(problem) => {
-                let since =
-                    last.filter(|_| same).and_then(|last| last.start_time.as_ref()).map(|time| time.0);
-                match patience(&problem, since, Timestamp::now()) {
-                    Some(wait) => {
-                        self.wake_in(mesh, wait);
-                        keep(cluster, last, Phase::Pending, problem.reason, &problem.message)
-                    }
-                    None => failed(cluster, last, &problem),
-                }
-            }
+            Err(problem) => failed(cluster, last, &problem),
         }
     }
 
@@ -196,8 +183,7 @@ impl Driver {
             .into_iter()
             .filter(|(name, _)| installed.contains_key(name))
             .collect();
-        let ready =
-            matches!(step.phase, Phase::Healthy | Phase::MovingWorkloads | Phase::RemovingOldRevision);
+        let ready = serves(&step);
         let crds = state.crd_fingerprint();
 
         self.carry_out(mesh, cluster, &owner, &plan, crds);
@@ -357,7 +343,7 @@ fn choose(
     }
     let judged = plan(&common, |manifest| state.seen(owner, manifest), established, Vec::new());
     let applied = if judged.missing.is_empty() { Ok(()) } else { Err(judged.missing.as_str()) };
-    let mut step = decide(facts, applied);
+    let step = decide(facts, applied);
     let chosen = if step.tag.as_deref() == Some(facts.wanted) { moved } else { current };
     let desired: BTreeSet<&ObjectKey> = chosen.iter().map(|(_, manifest)| &manifest.key).collect();
     let surplus = state
@@ -370,22 +356,17 @@ fn choose(
         .map(|(key, _)| key.clone())
         .collect();
     let plan = plan(chosen, |manifest| state.seen(owner, manifest), established, surplus);
-    if !plan.missing.is_empty() && matches!(step.phase, Phase::Healthy | Phase::RemovingOldRevision) {
-        (step.phase, step.reason) = (phase_of_missing(facts), Reason::Applying);
-        step.message.clone_from(&plan.missing);
-    }
+    let step = complete(step, facts, &plan.missing);
     Decided { step, plan }
 }
 
-/// How much longer a problem is a wait. Who makes a `FederatedIstio` and its `IstioRelease` at once makes one of them first: a version that the
-/// catalogue lacks is looked for a moment before it fails its stage.
-fn patience(problem: &Problem, since: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
-    if problem.reason != Reason::UnknownVersion {
-        return None;
-    }
-    let waited = since
-        .map_or(Duration::ZERO, |since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
-    RELEASE_PATIENCE.checked_sub(waited).filter(|wait| !wait.is_zero())
+/// Does the wanted revision serve the cluster? A step may have come far and yet have something to put right.
+fn serves(step: &Step) -> bool {
+    matches!(step.phase, Phase::Healthy | Phase::MovingWorkloads | Phase::RemovingOldRevision)
+        && matches!(
+            step.reason,
+            Reason::Healthy | Reason::ProxiesOnOldRevision | Reason::RestartNeeded | Reason::Removing
+        )
 }
 
 /// The version that serves the cluster now: that of the tag, else the newest.
@@ -452,20 +433,5 @@ fn workload_key(workload: &Workload) -> ObjectKey {
         }),
         namespace: workload.namespace.as_str().into(),
         name: workload.name.as_str().into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_version_is_waited_for_and_nothing_else_is() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let unknown = Problem::new(Reason::UnknownVersion, "x");
-        assert_eq!(patience(&unknown, None, at(100)), Some(RELEASE_PATIENCE));
-        assert_eq!(patience(&unknown, Some(at(100)), at(103)), Some(Duration::from_secs(7)));
-        assert_eq!(patience(&unknown, Some(at(100)), at(110)), None);
-        assert_eq!(patience(&Problem::new(Reason::RenderFailed, "x"), None, at(100)), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     catalogue::{Catalogue, Release},
-    charts::{ChartFailure, ChartRequest, Charts},
+    charts::{ChartFailure, ChartRequest, Charts, Origin as ChartOrigin, RETRY},
     control_plane::{
         ControlPlane, Origin, RenderedChart, assemble, base_values, chart_manifests, istiod_values,
         shared_owner,
@@ -17,14 +17,12 @@ use fedistio_federation::{
 use semver::Version;
 use serde_json::Value;
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Weak},
     time::Duration,
 };
 use tokio::{sync::mpsc, time::Instant};
 
-/// Wait before a chart that could not be had is asked for again.
-const RETRY: Duration = Duration::from_secs(15);
 /// A rendering that was not used for so long is dropped when there are many.
 const STALE: Duration = Duration::from_mins(10);
 /// So many renderings are kept whatever their age.
@@ -60,10 +58,36 @@ pub(crate) fn resolve(
     })
 }
 
+/// What came of a rendering.
+pub(crate) enum Rendered {
+    /// Manifests, made from the chart of this origin.
+    New(Vec<Arc<Manifest>>, ChartOrigin),
+    /// The chart is the one that was rendered before; where it is from now.
+    Same(ChartOrigin),
+}
+
 enum Slot {
     Pending,
-    Done(Arc<[Arc<Manifest>]>),
+    Done(Arc<[Arc<Manifest>]>, ChartOrigin, Recheck),
     Failed(Problem, Instant),
+}
+
+/// When to ask the sources of a chart again.
+#[derive(Clone, Copy)]
+enum Recheck {
+    /// They have it.
+    Never,
+    At(Instant),
+    UnderWay,
+}
+
+/// Where the charts are from that a `FederatedIstio` asked for in one pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ChartNews {
+    /// Was any chart there?
+    pub(crate) used: bool,
+    /// Charts whose sources do not answer, each with the reason: the archives that were fetched before are used.
+    pub(crate) cached: BTreeSet<String>,
 }
 
 /// Everything that has been rendered.
@@ -72,6 +96,7 @@ pub(crate) struct Renders {
     /// Equal manifests of several renderings are kept once: the CRDs are most of the memory, and the same wherever the tag is.
     interned: HashMap<(ObjectKey, u64), Weak<Manifest>>,
     slots: HashMap<String, (Slot, Instant)>,
+    news: ChartNews,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -89,7 +114,12 @@ pub(crate) struct Plane<'a> {
 
 impl Renders {
     pub(crate) fn new(charts: Arc<Charts>, events: mpsc::UnboundedSender<Event>) -> Self {
-        Self { charts, interned: HashMap::new(), slots: HashMap::new(), events }
+        Self { charts, interned: HashMap::new(), slots: HashMap::new(), news: ChartNews::default(), events }
+    }
+
+    /// What there is to say of the charts that were asked for since the last call.
+    pub(crate) fn take_news(&mut self) -> ChartNews {
+        std::mem::take(&mut self.news)
     }
 
     /// The desired objects of a cluster while the tag points to `tag`. `None` while they are being rendered: an event tells the end.
@@ -134,11 +164,20 @@ impl Renders {
         };
         let key = format!("{}\n{}", request.key(), plane.owner);
         let now = Instant::now();
+        let job = Job { key: key.clone(), request, revision, owner: plane.owner };
         match self.slots.get_mut(&key) {
             Some((Slot::Pending, _)) => return Ok(None),
-            Some((Slot::Done(manifests), used)) => {
+            Some((Slot::Done(manifests, origin, recheck), used)) => {
                 *used = now;
-                return Ok(Some(Arc::clone(manifests)));
+                self.news.used = true;
+                self.news.cached.extend(origin.cached.clone());
+                let manifests = Arc::clone(manifests);
+                if matches!(recheck, Recheck::At(at) if *at <= now) {
+                    *recheck = Recheck::UnderWay;
+                    let before = origin.digest.clone();
+                    self.start(job, Some(before));
+                }
+                return Ok(Some(manifests));
             }
             Some((Slot::Failed(problem, retry), _)) if *retry > now => return Err(problem.clone()),
             Some((Slot::Failed(..), _)) | None => {}
@@ -147,8 +186,8 @@ impl Renders {
             self.slots
                 .retain(|_, (slot, used)| matches!(slot, Slot::Pending) || now.duration_since(*used) < STALE);
         }
-        let before = self.slots.insert(key.clone(), (Slot::Pending, now));
-        self.start(key, request, revision.map(str::to_owned), plane.owner.clone());
+        let before = self.slots.insert(key, (Slot::Pending, now));
+        self.start(job, None);
         // A failure stays in the status while it is tried again.
         match before {
             Some((Slot::Failed(problem, _), _)) => Err(problem),
@@ -156,10 +195,13 @@ impl Renders {
         }
     }
 
-    fn start(&self, key: String, request: ChartRequest, revision: Option<String>, owner: Owner) {
+    /// Renders in the background; nothing where the chart still is the archive `before`.
+    fn start(&self, job: Job<'_>, before: Option<String>) {
+        let Job { key, request, revision, owner } = job;
+        let (revision, owner) = (revision.map(str::to_owned), owner.clone());
         let (charts, events) = (Arc::clone(&self.charts), self.events.clone());
         tokio::spawn(async move {
-            let result = render(&charts, request, revision, owner).await;
+            let result = render(&charts, request, revision, owner, before).await;
             let _ = events.send(Event::Rendered(key, result));
         });
     }
@@ -173,24 +215,48 @@ impl Renders {
         manifest
     }
 
-    /// Takes the end of a rendering. Says when to try again where it failed.
-    pub(crate) fn rendered(
-        &mut self,
-        key: String,
-        result: Result<Vec<Arc<Manifest>>, Problem>,
-    ) -> Option<Instant> {
+    /// Takes the end of a rendering. Says when to ask again where the sources did not answer.
+    pub(crate) fn rendered(&mut self, key: String, result: Result<Rendered, Problem>) -> Option<Instant> {
         let now = Instant::now();
-        let (slot, retry) = match result {
-            Ok(manifests) => {
+        let again = now + RETRY;
+        let recheck =
+            |origin: &ChartOrigin| origin.cached.as_ref().map_or(Recheck::Never, |_| Recheck::At(again));
+        let before = self.slots.remove(&key);
+        let slot = match (result, before) {
+            (Ok(Rendered::New(manifests, origin)), _) => {
                 let shared = manifests.into_iter().map(|manifest| self.intern(manifest)).collect();
                 self.interned.retain(|_, manifest| manifest.strong_count() > 0);
-                (Slot::Done(shared), None)
+                let recheck = recheck(&origin);
+                Slot::Done(shared, origin, recheck)
             }
-            Err(problem) => (Slot::Failed(problem, now + RETRY), Some(now + RETRY)),
+            (Ok(Rendered::Same(origin)), Some((Slot::Done(manifests, ..), _))) => {
+                let recheck = recheck(&origin);
+                Slot::Done(manifests, origin, recheck)
+            }
+            // Forgotten meanwhile: whoever needs it asks anew.
+            (Ok(Rendered::Same(_)), _) => return None,
+            // What was rendered before is as good as it was.
+            (Err(problem), Some((Slot::Done(manifests, origin, _), _))) => {
+                let origin = ChartOrigin { cached: Some(problem.message), ..origin };
+                Slot::Done(manifests, origin, Recheck::At(again))
+            }
+            (Err(problem), _) => Slot::Failed(problem, again),
+        };
+        let retry = match &slot {
+            Slot::Pending | Slot::Done(_, _, Recheck::Never) => None,
+            Slot::Done(..) | Slot::Failed(..) => Some(again),
         };
         self.slots.insert(key, (slot, now));
         retry
     }
+}
+
+/// One rendering to make.
+struct Job<'a> {
+    key: String,
+    request: ChartRequest,
+    revision: Option<&'a str>,
+    owner: &'a Owner,
 }
 
 async fn render(
@@ -198,24 +264,36 @@ async fn render(
     request: ChartRequest,
     revision: Option<String>,
     owner: Owner,
-) -> Result<Vec<Arc<Manifest>>, Problem> {
+    before: Option<String>,
+) -> Result<Rendered, Problem> {
+    if let Some(before) = before {
+        let origin = charts.origin(&request).await.map_err(chart_problem)?;
+        if origin.digest == before {
+            return Ok(Rendered::Same(origin));
+        }
+    }
     let (version, namespace) = (request.version.clone(), request.namespace.clone());
-    let objects = charts.render(request).await.map_err(|failure| {
-        let reason = match failure {
-            ChartFailure::Unavailable { .. } => Reason::ChartUnavailable,
-            ChartFailure::Digest { .. } => Reason::ChartDigestMismatch,
-            ChartFailure::Render { .. } => Reason::RenderFailed,
-        };
-        Problem::new(reason, failure)
-    })?;
+    let rendering = charts.render(request).await.map_err(chart_problem)?;
+    let objects = rendering.objects;
     let made = tokio::task::spawn_blocking(move || {
         let origin = revision.as_deref().map_or(Origin::Base, Origin::Revision);
         let chart = RenderedChart { origin, version: &version, objects: &objects };
         chart_manifests(&chart, &namespace, &owner)
     });
-    made.await
+    let manifests = made
+        .await
         .map_err(|error| Problem::new(Reason::RenderFailed, error))?
-        .map_err(|error| Problem::new(Reason::RenderFailed, error))
+        .map_err(|error| Problem::new(Reason::RenderFailed, error))?;
+    Ok(Rendered::New(manifests, rendering.origin))
+}
+
+fn chart_problem(failure: ChartFailure) -> Problem {
+    let reason = match failure {
+        ChartFailure::Unavailable { .. } => Reason::ChartUnavailable,
+        ChartFailure::Digest { .. } => Reason::ChartDigestMismatch,
+        ChartFailure::Render { .. } => Reason::RenderFailed,
+    };
+    Problem::new(reason, failure)
 }
 
 /// Finds the release of the base chart: the newest of the wanted version and the CRDs that are there, since CRDs are never downgraded.
@@ -272,6 +350,36 @@ mod tests {
             assert_eq!(problem.reason, Reason::OverrideFailed);
             assert!(problem.message.contains(part), "{}", problem.message);
         }
+    }
+
+    #[test]
+    fn a_chart_whose_source_is_down_is_asked_for_again_and_stays() {
+        let (events, _receiver) = mpsc::unbounded_channel();
+        let mut renders = Renders::new(Arc::new(Charts::new("unused".into())), events);
+        let key = || "chart".to_owned();
+        let origin = |cached: Option<&str>| ChartOrigin {
+            digest: "sha256:1".to_owned(),
+            cached: cached.map(str::to_owned),
+        };
+        let state = |renders: &Renders| match renders.slots.get("chart") {
+            Some((Slot::Done(_, origin, recheck), _)) => {
+                Some((origin.cached.clone(), matches!(recheck, Recheck::At(_))))
+            }
+            _ => None,
+        };
+        // Nobody has asked for it, or it was forgotten.
+        assert_eq!(renders.rendered(key(), Ok(Rendered::Same(origin(None)))), None);
+        assert_eq!(state(&renders), None);
+        assert!(renders.rendered(key(), Ok(Rendered::New(Vec::new(), origin(Some("down"))))).is_some());
+        assert_eq!(state(&renders), Some((Some("down".to_owned()), true)));
+        // Not even the cache has it now; what was rendered stays.
+        let gone = Problem::new(Reason::ChartUnavailable, "gone");
+        assert!(renders.rendered(key(), Err(gone.clone())).is_some());
+        assert_eq!(state(&renders), Some((Some("gone".to_owned()), true)));
+        assert_eq!(renders.rendered(key(), Ok(Rendered::Same(origin(None)))), None);
+        assert_eq!(state(&renders), Some((None, false)));
+        assert!(renders.rendered("other".to_owned(), Err(gone)).is_some());
+        assert!(matches!(renders.slots.get("other"), Some((Slot::Failed(..), _))));
     }
 
     #[test]

@@ -113,6 +113,12 @@ impl MemberState {
 
     /// A copy was seen (in a watch or in the answer to a write), or is gone.
     pub(crate) fn observe(&mut self, owner: Owner, key: ObjectKey, observation: Option<Arc<Observation>>) {
+        // An object that has changed hands belongs to its new owner alone: the old one must not remove it.
+        if observation.is_some() {
+            for copies in self.copies.iter_mut().filter(|(of, _)| **of != owner).map(|(_, copies)| copies) {
+                copies.remove(&key);
+            }
+        }
         let copies = self.copies.entry(owner).or_default();
         match observation {
             // The same version again, from a list, says nothing new. A server that gives no numbers is believed.

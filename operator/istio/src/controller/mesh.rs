@@ -7,8 +7,9 @@ use crate::{
         claims::{Claim, holder},
         cluster::Wanted,
         desired::Problem,
-        fold::{Fold, entry, fold, health, set_times},
+        fold::{Fold, entry, fold, health, set_times, waits_for_somebody},
         host::{set_finalizer, write_status},
+        news::{news, released},
         plan::removal,
     },
 };
@@ -53,6 +54,8 @@ impl Driver {
     pub(super) async fn reconcile(&mut self, name: &str) {
         let Some(mesh) = self.meshes.get(name) else { return };
         let (object, status) = (mesh.object.clone(), mesh.status.clone());
+        // A pass that broke off has left some.
+        drop(self.renders.take_news());
         let result = if object.metadata.deletion_timestamp.is_some() {
             self.remove_mesh(name, &object, &status).await
         } else {
@@ -284,11 +287,16 @@ impl Driver {
         // A problem of the whole leaves the clusters, and their entries, as they are.
         let clusters = if problem.is_some() { before.clusters.clone() } else { clusters };
         let generation = object.metadata.generation;
-        let status = fold(Fold { before, generation, clusters, rollout, problem, now: Timestamp::now() });
+        let charts = self.renders.take_news();
+        let now = Timestamp::now();
+        let status = fold(Fold { before, generation, clusters, rollout, problem, charts: &charts, now });
         if status == *before {
             return Ok(());
         }
         write_status(&self.host, name, &status).await?;
+        for announcement in news(before, &status) {
+            self.announce(name, announcement);
+        }
         if let Some(mesh) = self.meshes.get_mut(name) {
             mesh.status = status;
         }
@@ -308,6 +316,11 @@ impl Driver {
         now: Timestamp,
     ) -> Option<ClusterControlPlane> {
         self.ensure_member(&last.name);
+        let owner = owner(mesh);
+        let seen = self.members.get(&last.name).is_some_and(|state| state.copies(&owner).next().is_some());
+        if !holds(last) && !seen {
+            return None;
+        }
         let removing = |message: String| {
             Some(ClusterControlPlane {
                 ready: false,
@@ -318,15 +331,10 @@ impl Driver {
         if let Some(view) = view.filter(|view| !view.ready) {
             let since = Some(last).filter(|last| last.phase == Phase::Removing);
             let since = since.and_then(|last| last.last_transition_time.as_ref()).map(|time| time.0);
-            let patience = deletion.patience(since, now);
+            let patience = deletion.patience(since, view.not_ready_since, now);
             if patience == Some(Duration::ZERO) {
                 tracing::warn!(mesh, cluster = %last.name, reason = %view.not_ready_message, "the control plane is given up");
-                let note = format!(
-                    "{}: {}; what is there stays, and nobody looks after it",
-                    last.name, view.not_ready_message
-                );
-                self.warn(mesh, "ControlPlaneReleased", "Release", note);
-                let owner = owner(mesh);
+                self.announce(mesh, released(&last.name, &view.not_ready_message));
                 if let Some(state) = self.members.get(&last.name) {
                     for (key, _) in state.copies(&owner) {
                         state.member.iter().for_each(|member| member.cancel(key));
@@ -343,7 +351,6 @@ impl Driver {
             };
             return removing(format!("waiting for the cluster: {}{given_up}", view.not_ready_message));
         }
-        let owner = owner(mesh);
         let Some(state) = self.members.get(&last.name) else {
             return removing("waiting for the cluster".to_owned());
         };
@@ -428,11 +435,12 @@ pub(super) fn keep(
     }
 }
 
-/// An entry with a problem that the user has to solve.
+/// An entry with a problem that the user has to solve, or that may solve itself.
 pub(super) fn failed(
     cluster: &str,
     last: Option<&ClusterControlPlane>,
     problem: &Problem,
 ) -> ClusterControlPlane {
-    keep(cluster, last, Phase::Failed, problem.reason, &problem.message)
+    let phase = if waits_for_somebody(problem.reason) { Phase::Pending } else { Phase::Failed };
+    keep(cluster, last, phase, problem.reason, &problem.message)
 }

@@ -9,6 +9,7 @@ mod fold;
 mod host;
 mod members;
 mod mesh;
+mod news;
 mod plan;
 
 use crate::{
@@ -17,26 +18,20 @@ use crate::{
     control_plane::OWNER_KIND,
     upgrade::{Proxy, Workload},
 };
-use desired::{Problem, Renders};
+use desired::{Problem, Rendered, Renders};
 use fedistio_crds::{
-    FIELD_MANAGER, FederatedIstio, FederatedIstioStatus, IstioRelease, IstioReleaseSpec, RolloutStrategy,
+    FederatedIstio, FederatedIstioStatus, IstioRelease, IstioReleaseSpec, RolloutStrategy,
     RolloutStrategySpec,
 };
 use fedistio_federation::{
+    Announcement, Announcer, alarm,
     cluster::{Fleet, FleetEvent},
     observe::Observation,
-    render::{Manifest, ObjectKey, Owner},
+    render::{ObjectKey, Owner},
     revision::RevisionStore,
 };
 use feeds::{Istiod, Name, watch_istiods, watch_proxies};
-use kube::{
-    Api, Client, Resource as _,
-    core::DeserializeGuard,
-    runtime::{
-        events::{Event as HostEvent, EventType, Recorder, Reporter},
-        watcher,
-    },
-};
+use kube::{Api, Client, Resource as _, core::DeserializeGuard, runtime::watcher};
 use members::MemberState;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,7 +42,7 @@ use std::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 
 /// Events that come within this time are worked on together.
@@ -80,7 +75,7 @@ pub(crate) enum Event {
     Strategy(Option<(Name, Option<RolloutStrategySpec>)>),
     Istiod(Arc<str>, Option<(Name, Option<Istiod>)>),
     Proxy(Arc<str>, Option<(Name, Option<Proxy>)>),
-    Rendered(String, Result<Vec<Arc<Manifest>>, Problem>),
+    Rendered(String, Result<Rendered, Problem>),
     Written { cluster: Arc<str>, owner: Owner, key: ObjectKey, hash: Option<u64>, outcome: Outcome },
     CrdsChecked { cluster: Arc<str>, fingerprint: u64, result: Result<(), String> },
     Restarted { cluster: Arc<str>, workload: Workload, revision: String, error: String },
@@ -113,7 +108,7 @@ pub(crate) struct Mesh {
 /// State of the driver.
 pub(crate) struct Driver {
     host: Client,
-    recorder: Recorder,
+    announcer: Announcer,
     fleet: Fleet,
     events: mpsc::UnboundedSender<Event>,
     tasks: JoinSet<()>,
@@ -154,11 +149,11 @@ pub fn run(
         let mut driver = Driver::new(host, fleet, options, sender)?;
         driver.watch_host();
         loop {
-            let alarm = driver.alarms.first().map(|(at, _)| *at);
+            let next_alarm = driver.alarms.first().map(|(at, _)| *at);
             tokio::select! {
                 Some(event) = events.recv() => driver.take(event),
                 event = fleet_events.recv() => driver.take_fleet(event.ok_or(IstioError::FleetEnded)?),
-                () = wait_until(alarm) => {}
+                () = alarm(next_alarm) => {}
             }
             sleep(DEBOUNCE).await;
             while let Ok(event) = events.try_recv() {
@@ -173,13 +168,6 @@ pub fn run(
     }
 }
 
-async fn wait_until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
 impl Driver {
     fn new(
         host: Client,
@@ -189,9 +177,8 @@ impl Driver {
     ) -> Result<Self, IstioError> {
         let builtin = Catalogue::builtin()?;
         let charts = Arc::new(Charts::new(options.cache_dir));
-        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         Ok(Self {
-            recorder: Recorder::new(host.clone(), reporter),
+            announcer: Announcer::new(host.clone()),
             host,
             fleet,
             tasks: JoinSet::new(),
@@ -413,22 +400,10 @@ impl Driver {
         }
     }
 
-    /// Publishes a warning about a mesh in the background. A lost one is no more than a lost one: the log says the same.
-    fn warn(&mut self, mesh: &str, reason: &str, action: &str, note: String) {
-        let Some(object) = self.meshes.get(mesh).map(|mesh| mesh.object.object_ref(&())) else { return };
-        let event = HostEvent {
-            type_: EventType::Warning,
-            reason: reason.to_owned(),
-            note: Some(note),
-            action: action.to_owned(),
-            secondary: None,
-        };
-        let recorder = self.recorder.clone();
-        self.tasks.spawn(async move {
-            if let Err(error) = recorder.publish(&event, &object).await {
-                tracing::debug!(%error, "an Event can't be written");
-            }
-        });
+    /// Publishes an Event about a mesh, in the background.
+    fn announce(&mut self, mesh: &str, announcement: Announcement) {
+        let Some(about) = self.meshes.get(mesh).map(|mesh| mesh.object.object_ref(&())) else { return };
+        self.announcer.publish_about(about, announcement, &mut self.tasks);
     }
 
     /// Is the driver so young that what it has not seen yet says nothing?

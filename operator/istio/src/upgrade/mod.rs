@@ -26,21 +26,8 @@ pub struct Facts<'a> {
     pub proxies: Option<&'a BTreeMap<String, u32>>,
     /// Is the operator asked to restart workloads?
     pub restart_workloads: bool,
-    /// The phase that was said last of this spec. Nothing is decided by it; it gives a missing object its place in the story.
+    /// The phase that was said last of this spec. Nothing is done by it: it only keeps the phase from going back.
     pub phase: Option<Phase>,
-}
-
-/// The phase of a cluster in which objects are missing: what comes with the tag belongs to its move, and a new cluster or one in which
-/// somebody has deleted something is being installed.
-pub fn phase_of_missing(facts: &Facts<'_>) -> Phase {
-    let moved =
-        facts.tag == Some(facts.wanted) && facts.installed.get(facts.wanted) == Some(&Readiness::Ready);
-    match facts.phase {
-        Some(phase @ (Phase::MovingTag | Phase::MovingWorkloads | Phase::RemovingOldRevision)) if moved => {
-            phase
-        }
-        _ => Phase::Installing,
-    }
 }
 
 /// What to do with one cluster.
@@ -62,11 +49,46 @@ pub struct Step {
 
 /// Decides what to do next with a cluster.
 ///
+/// Phases go forward only, until the cluster is healthy: what the tag brings, and what somebody deletes or breaks on the way, is put right
+/// in the phase that was reached, and the reason says so.
+///
 /// `applied`: is every object of the wanted revision in place? `Err` says what is missing. The tag may move before the objects that
 /// only the tag brings are in place, so the caller asks again after the move.
 ///
 /// Two things always hold: the tag never moves to a revision that is not ready, and no revision goes while a proxy may run on it.
 pub fn decide(facts: &Facts<'_>, applied: Result<(), &str>) -> Step {
+    let step = next(facts, applied);
+    Step { phase: no_earlier(step.phase, facts.phase), ..step }
+}
+
+/// The step where objects are missing after all: those that only the step's tag brings, or that went just now. What was to be done in a
+/// cluster in which everything is in place has to wait.
+pub fn complete(step: Step, facts: &Facts<'_>, missing: &str) -> Step {
+    if missing.is_empty() || !matches!(step.phase, Phase::Healthy | Phase::RemovingOldRevision) {
+        return step;
+    }
+    let phase = no_earlier(Phase::Installing, facts.phase);
+    Step { phase, reason: Reason::Applying, message: missing.to_owned(), ..step }
+}
+
+/// The later of the phase that is seen and the one that was said last; the way starts anew from a healthy cluster.
+fn no_earlier(seen: Phase, said: Option<Phase>) -> Phase {
+    const WAY: [Phase; 6] = [
+        Phase::Installing,
+        Phase::WaitingForIstiod,
+        Phase::MovingTag,
+        Phase::MovingWorkloads,
+        Phase::RemovingOldRevision,
+        Phase::Healthy,
+    ];
+    let place = |phase: Phase| WAY.iter().position(|one| *one == phase);
+    match said.filter(|said| *said != Phase::Healthy) {
+        Some(said) if place(said) > place(seen) => said,
+        _ => seen,
+    }
+}
+
+fn next(facts: &Facts<'_>, applied: Result<(), &str>) -> Step {
     let others: BTreeSet<String> =
         facts.installed.keys().filter(|name| *name != facts.wanted).cloned().collect();
     let tag = facts.tag.map(str::to_owned);
@@ -79,7 +101,7 @@ pub fn decide(facts: &Facts<'_>, applied: Result<(), &str>) -> Step {
         restart: BTreeSet::new(),
     };
     if let Err(missing) = applied {
-        return step(phase_of_missing(facts), Reason::Applying, missing.to_owned());
+        return step(Phase::Installing, Reason::Applying, missing.to_owned());
     }
     match facts.installed.get(facts.wanted) {
         Some(Readiness::Ready) => {}

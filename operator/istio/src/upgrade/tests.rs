@@ -182,6 +182,17 @@ fn any_readiness() -> impl Strategy<Value = Readiness> {
     ]
 }
 
+fn any_phase() -> impl Strategy<Value = Option<Phase>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(Phase::Pending)),
+        Just(Some(Phase::Installing)),
+        Just(Some(Phase::MovingTag)),
+        Just(Some(Phase::RemovingOldRevision)),
+        Just(Some(Phase::Healthy)),
+    ]
+}
+
 proptest! {
     #[test]
     fn the_tag_never_moves_to_an_unready_revision_and_no_used_revision_goes(
@@ -191,9 +202,10 @@ proptest! {
         wanted in "[a-d]",
         restart: bool,
         applied: bool,
+        said in any_phase(),
     ) {
         let facts = Facts {
-            wanted: &wanted, installed: &installed, tag: tag.as_deref(), proxies: counts.as_ref(), restart_workloads: restart, phase: None,
+            wanted: &wanted, installed: &installed, tag: tag.as_deref(), proxies: counts.as_ref(), restart_workloads: restart, phase: said,
         };
         let step = decide(&facts, if applied { Ok(()) } else { Err("missing") });
         if step.tag != tag {
@@ -212,25 +224,71 @@ proptest! {
             prop_assert!(installed.len() == 1 && applied && tag.as_deref() == Some(wanted.as_str()));
         }
         prop_assert!(restart || step.restart.is_empty());
+        prop_assert_eq!(no_earlier(step.phase, said), step.phase);
     }
 }
 
+/// A pass over an upgrade: what is installed, where the tag is, the proxies, what is missing → the phase.
+struct Pass(
+    &'static [(&'static str, bool)],
+    Option<&'static str>,
+    &'static [(&'static str, u32)],
+    &'static str,
+    (Phase, Reason),
+);
+
 #[test]
-fn what_comes_with_the_tag_belongs_to_its_move() {
-    let ready = installed(&[(OLD, true), (NEW, true)]);
-    let facts = |tag, phase| Facts {
-        wanted: NEW,
-        installed: &ready,
-        tag: Some(tag),
-        proxies: None,
-        restart_workloads: true,
-        phase,
-    };
-    let phase = |tag, phase| decide(&facts(tag, phase), Err("2 objects are missing")).phase;
-    for before in [Phase::MovingTag, Phase::MovingWorkloads, Phase::RemovingOldRevision] {
-        assert_eq!(phase(NEW, Some(before)), before);
-        assert_eq!(phase(OLD, Some(before)), Phase::Installing);
+fn phases_only_go_forward_within_an_upgrade() {
+    let both: &[(&str, bool)] = &[(OLD, true), (NEW, true)];
+    let passes = [
+        Pass(&[(OLD, true)], Some(OLD), &[(OLD, 2)], "CRDs", (Phase::Installing, Reason::Applying)),
+        Pass(
+            &[(OLD, true), (NEW, false)],
+            Some(OLD),
+            &[(OLD, 2)],
+            "",
+            (Phase::WaitingForIstiod, Reason::IstiodNotReady),
+        ),
+        Pass(both, Some(OLD), &[(OLD, 2)], "", (Phase::MovingTag, Reason::Applying)),
+        // The tag is there, and what it brings is on its way.
+        Pass(both, Some(NEW), &[(OLD, 2)], "two objects", (Phase::MovingTag, Reason::Applying)),
+        Pass(both, Some(NEW), &[(OLD, 2)], "", (Phase::MovingWorkloads, Reason::ProxiesOnOldRevision)),
+        // Somebody deletes an object, the new istiod fails for a moment, somebody deletes the tag.
+        Pass(both, Some(NEW), &[(OLD, 1)], "an object", (Phase::MovingWorkloads, Reason::Applying)),
+        Pass(
+            &[(OLD, true), (NEW, false)],
+            Some(NEW),
+            &[(OLD, 1)],
+            "",
+            (Phase::MovingWorkloads, Reason::IstiodNotReady),
+        ),
+        Pass(both, None, &[(OLD, 1)], "", (Phase::MovingWorkloads, Reason::Applying)),
+        Pass(both, Some(NEW), &[(NEW, 2)], "", (Phase::RemovingOldRevision, Reason::Removing)),
+        Pass(both, Some(NEW), &[(NEW, 2)], "an object", (Phase::RemovingOldRevision, Reason::Applying)),
+        Pass(&[(NEW, true)], Some(NEW), &[(NEW, 2)], "", (Phase::Healthy, Reason::Healthy)),
+        // The upgrade is over: what is put right now is no part of it.
+        Pass(&[(NEW, true)], Some(NEW), &[(NEW, 2)], "an object", (Phase::Installing, Reason::Applying)),
+    ];
+    let mut said = None;
+    for (number, Pass(there, tag, counts, missing, expected)) in passes.into_iter().enumerate() {
+        let (there, counts) = (installed(there), proxies(counts));
+        let facts = Facts {
+            wanted: NEW,
+            installed: &there,
+            tag,
+            proxies: Some(&counts),
+            restart_workloads: true,
+            phase: said,
+        };
+        let step = decide(&facts, if missing.is_empty() { Ok(()) } else { Err(missing) });
+        assert_eq!((step.phase, step.reason), expected, "pass {number}");
+        let nothing_missing = complete(step.clone(), &facts, "");
+        assert_eq!(nothing_missing, step);
+        let late = complete(step.clone(), &facts, "an object of the tag");
+        assert_eq!(no_earlier(late.phase, said), late.phase, "pass {number}");
+        if matches!(step.reason, Reason::Healthy | Reason::Removing) {
+            assert_eq!(late.reason, Reason::Applying, "pass {number}");
+        }
+        said = Some(step.phase);
     }
-    assert_eq!(phase(NEW, Some(Phase::Healthy)), Phase::Installing);
-    assert_eq!(phase(NEW, None), Phase::Installing);
 }
