@@ -62,7 +62,8 @@ pub struct FederatedIstioSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IstioTemplate {
-    /// Istio's version, for example `1.29.1`: the name of an `IstioRelease`.
+    /// Istio's version, for example `1.29.1`, or a channel: `1.29` for the newest release of that minor version, `stable` for the newest
+    /// of all. A new release of a channel is rolled out as any change of the spec.
     #[schemars(length(min = 1))]
     pub version: String,
     /// Namespace of the control plane.

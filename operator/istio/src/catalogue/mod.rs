@@ -27,6 +27,35 @@ const BUILTIN: [&str; 12] = [
     include_str!("../../../../bundles/1.31.0-rc.0.yaml"),
 ];
 
+/// The channel of the newest release.
+const STABLE: &str = "stable";
+
+/// A name that stands for the newest of several releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Channel {
+    Stable,
+    Minor(u64, u64),
+}
+
+impl Channel {
+    /// `stable`, or a minor version such as `1.29`; anything else is no channel.
+    fn parse(text: &str) -> Option<Self> {
+        if text == STABLE {
+            return Some(Self::Stable);
+        }
+        let (major, minor) = text.trim_start_matches('v').split_once('.')?;
+        Some(Self::Minor(major.parse().ok()?, minor.parse().ok()?))
+    }
+
+    fn has(self, version: &Version) -> bool {
+        let fits = match self {
+            Self::Stable => true,
+            Self::Minor(major, minor) => (version.major, version.minor) == (major, minor),
+        };
+        fits && version.pre.is_empty()
+    }
+}
+
 /// One release of the catalogue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Release {
@@ -141,10 +170,37 @@ impl Catalogue {
         Version::parse(version.trim_start_matches('v'))
             .ok()
             .and_then(|version| self.releases.get(&version))
-            .ok_or_else(|| CatalogueError::Unknown {
-                version: version.to_owned(),
-                known: self.releases.keys().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-            })
+            .ok_or_else(|| self.unknown(version))
+    }
+
+    /// The release that a version or a channel stands for: `1.29.1` itself, `1.29` the newest of its minor version, `stable` the newest of
+    /// all. A channel never means a pre-release.
+    ///
+    /// # Errors
+    /// As [`Catalogue::get`]; a channel without a release is answered like a version that is not there.
+    pub fn resolve(&self, text: &str) -> Result<&Release, CatalogueError> {
+        match Channel::parse(text) {
+            Some(channel) => {
+                let newest = self.releases.values().rev().find(|release| channel.has(&release.version));
+                newest.ok_or_else(|| self.unknown(text))
+            }
+            None => self.get(text),
+        }
+    }
+
+    /// Names of the channels that stand for this version now.
+    pub fn channels_of(&self, version: &Version) -> Vec<String> {
+        let own = format!("{}.{}", version.major, version.minor);
+        let stands =
+            |channel: &String| self.resolve(channel).is_ok_and(|release| release.version == *version);
+        [STABLE.to_owned(), own].into_iter().filter(stands).collect()
+    }
+
+    fn unknown(&self, version: &str) -> CatalogueError {
+        CatalogueError::Unknown {
+            version: version.to_owned(),
+            known: self.releases.keys().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        }
     }
 
     /// All releases, oldest first.
@@ -194,6 +250,32 @@ mod tests {
             assert!(message.contains("1.24.0, 1.25.0, 1.26.0"), "{message}");
         }
         assert!(catalogue.get("v1.29.1").is_ok());
+    }
+
+    #[test]
+    fn a_channel_is_its_newest_release_and_never_a_pre_release() {
+        let mut catalogue = Catalogue::default();
+        for version in ["1.28.9", "1.28.10", "1.29.1", "1.30.0-rc.1"] {
+            let spec = serde_json::from_value(serde_json::json!({"version": version})).unwrap();
+            catalogue.insert(Release::new(spec).unwrap());
+        }
+        let version = |text: &str| catalogue.resolve(text).map(|release| release.version.to_string());
+        for (text, expected) in [
+            ("1.28", "1.28.10"),
+            ("v1.28", "1.28.10"),
+            ("stable", "1.29.1"),
+            ("1.28.9", "1.28.9"),
+            ("1.30.0-rc.1", "1.30.0-rc.1"),
+        ] {
+            assert_eq!(version(text).unwrap(), expected);
+        }
+        for text in ["1.30", "2.1", "latest", "", "1.", "1.2.", "1.x"] {
+            assert!(matches!(version(text), Err(CatalogueError::Unknown { .. })), "{text}");
+        }
+        let channels = |text: &str| catalogue.channels_of(&Version::parse(text).unwrap());
+        assert_eq!(channels("1.29.1"), ["stable", "1.29"]);
+        assert_eq!(channels("1.28.10"), ["1.28"]);
+        assert!(channels("1.28.9").is_empty() && channels("1.30.0-rc.1").is_empty());
     }
 
     #[test]

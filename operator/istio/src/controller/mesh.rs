@@ -1,6 +1,7 @@
 //! One pass over one `FederatedIstio`: revision, placement, rollout, then each cluster, then the status.
 
 use crate::{
+    catalogue::Catalogue,
     control_plane::owner,
     controller::{
         Driver,
@@ -34,9 +35,25 @@ use tokio::time::Instant;
 /// Wait before a failed request to the host is tried again.
 const HOST_RETRY: Duration = Duration::from_secs(2);
 
-/// The parts of a spec that a rollout hands out.
-fn revision_data(object: &FederatedIstio) -> Value {
-    json!({"template": object.spec.template, "overrides": object.spec.overrides, "mesh": object.spec.mesh})
+/// The parts of a spec that a rollout hands out. Channels are resolved: a channel that gets another release makes another revision, which
+/// goes through the stages like any other change.
+fn revision_data(object: &FederatedIstio, catalogue: &Catalogue) -> Value {
+    let mut data = json!({"template": object.spec.template, "overrides": object.spec.overrides, "mesh": object.spec.mesh});
+    let resolve = |version: &mut Value| {
+        // What can't be resolved is said of the clusters that get it.
+        if let Some(Ok(release)) = version.as_str().map(|text| catalogue.resolve(text)) {
+            *version = Value::from(release.version.to_string());
+        }
+    };
+    data.pointer_mut("/template/version").map(resolve);
+    for rule in data.pointer_mut("/overrides").and_then(Value::as_array_mut).into_iter().flatten() {
+        for operation in rule["clusterOverrides"].as_array_mut().into_iter().flatten() {
+            if operation["path"] == "/version" {
+                operation.get_mut("value").map(resolve);
+            }
+        }
+    }
+    data
 }
 
 /// The last entry of a cluster.
@@ -241,13 +258,13 @@ impl Driver {
         new
     }
 
-    /// Stores the spec of this generation and gives its name.
+    /// Stores the spec as it is now and gives its name.
     async fn ensure_target(&mut self, name: &str, object: &FederatedIstio) -> Result<String, String> {
         let host = self.host.clone();
         let Some(mesh) = self.meshes.get_mut(name) else { return Err("it is gone".to_owned()) };
-        let generation = object.metadata.generation.unwrap_or(0);
+        let data = revision_data(object, &self.catalogue);
         if let Some((of, target)) = &mesh.target
-            && *of == generation
+            && *of == data
         {
             return Ok(target.clone());
         }
@@ -257,10 +274,10 @@ impl Driver {
         }
         let Some(store) = &mut mesh.store else { return Err("it is gone".to_owned()) };
         let target = store
-            .ensure(&host, "FederatedIstio", name, uid, &revision_data(object))
+            .ensure(&host, "FederatedIstio", name, uid, &data)
             .await
             .map_err(|error| error.to_string())?;
-        mesh.target = Some((generation, target.clone()));
+        mesh.target = Some((data, target.clone()));
         Ok(target)
     }
 
@@ -443,4 +460,29 @@ pub(super) fn failed(
 ) -> ClusterControlPlane {
     let phase = if waits_for_somebody(problem.reason) { Phase::Pending } else { Phase::Failed };
     keep(cluster, last, phase, problem.reason, &problem.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_names_releases_and_not_channels() {
+        let spec = json!({
+            "template": {"version": "1.28", "values": {"version": "1.28"}},
+            "overrides": [{"clusterName": "a", "clusterOverrides": [
+                {"path": "/version", "value": "stable"}, {"path": "/values/version", "value": "stable"},
+                {"path": "/version", "value": "no-such"}, {"op": "remove", "path": "/version"}]}],
+        });
+        let object = FederatedIstio::new("m", serde_json::from_value(spec).unwrap());
+        let catalogue = Catalogue::builtin().unwrap();
+        let data = revision_data(&object, &catalogue);
+        let newest = |channel: &str| catalogue.resolve(channel).unwrap().version.to_string();
+        assert_eq!(data["template"]["version"], newest("1.28"));
+        assert_ne!(newest("1.28"), "1.28");
+        assert_eq!(data["template"]["values"]["version"], "1.28");
+        let operations = &data["overrides"][0]["clusterOverrides"];
+        assert_eq!(operations[0]["value"], newest("stable"));
+        assert_eq!((&operations[1]["value"], &operations[2]["value"]), (&json!("stable"), &json!("no-such")));
+    }
 }

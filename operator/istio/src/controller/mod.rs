@@ -101,8 +101,8 @@ pub(crate) struct Mesh {
     /// The status as it stands on the host.
     status: FederatedIstioStatus,
     store: Option<RevisionStore>,
-    /// The spec revision of this generation.
-    target: Option<(i64, String)>,
+    /// The spec as a rollout hands it out, and the name under which it is stored.
+    target: Option<(serde_json::Value, String)>,
 }
 
 /// State of the driver.
